@@ -1,0 +1,63 @@
+"""What serving asks of an online feature store, and the columns that come back.
+
+Does not belong here: any client library. `feast_store` and `memory_store` implement the protocol and
+`tests/contracts` holds them to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Column = NDArray[np.float32] | NDArray[np.float64] | NDArray[np.object_]
+"""One value per entity: float32 for numbers, float64 for unix times, object for strings and lists."""
+
+
+class OnlineStoreError(Exception):
+    """The store could not be read: unreachable, timed out, or it answered nonsense."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureBatch:
+    """The online rows of `n` entities, column by column, in the order asked for.
+
+    Attributes:
+        ids: the entities asked for, `n` of them.
+        found: bool [n]; False where the store holds no row, and every column then holds its default.
+        columns: name → column [n], one for each feature of the schema. List features (the history) are
+            object columns whose cells are 1-D arrays: strings as object, numbers as float32 or float64.
+        written_at: float64 [n], unix seconds of the newest event the row has seen; NaN where not found.
+    """
+
+    ids: tuple[str, ...]
+    found: NDArray[np.bool_]
+    columns: Mapping[str, Column]
+    written_at: NDArray[np.float64]
+
+    def age_s(self, now: float) -> NDArray[np.float64]:
+        """Seconds between `now` (unix seconds) and the row's newest event, [n]; NaN where not found."""
+        return np.maximum(now - self.written_at, 0.0)
+
+
+class OnlineStore(Protocol):
+    """Reads online features. One call is one round trip, bounded by the store's own timeout."""
+
+    async def read_users(self, user_ids: Sequence[str]) -> FeatureBatch:
+        """The users' rows in the order asked for; a user without one gets the schema's defaults.
+
+        Raises:
+            OnlineStoreError: the store did not answer in time or could not be reached.
+        """
+        ...
+
+    async def read_items(self, item_ids: Sequence[str]) -> FeatureBatch:
+        """The items' rows, likewise. For refresh and inspection: never one call per candidate."""
+        ...
+
+    def close(self) -> None:
+        """Gives the connections back. Reading afterwards raises `OnlineStoreError`."""
+        ...

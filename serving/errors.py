@@ -1,0 +1,36 @@
+"""What the serving core raises. The HTTP layer turns each into a problem document (RFC 9457)."""
+
+from __future__ import annotations
+
+
+class ServingError(Exception):
+    """Base of everything the core raises on purpose."""
+
+
+class Unavailable(ServingError):
+    """Nothing can be answered now, and a retry may help."""
+
+    def __init__(self, reason: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+
+
+class UnknownItem(ServingError):
+    """An item id that the bundle in service does not hold."""
+
+    def __init__(self, item_id: str) -> None:
+        super().__init__(f"item {item_id!r} is not in the catalogue")
+        self.item_id = item_id
+
+
+class InvalidFilter(ServingError):
+    """A filter that names an unknown field or operator, or an operand of the wrong type."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"filter.{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class InvariantViolation(ServingError):
+    """A stage broke its law (length, order, duplicates); the executor treats it as that stage's failure."""

@@ -1,0 +1,199 @@
+"""The values that flow through a pipeline: immutable, columnar, without a Python object per item.
+
+Items are int32 indices into the bundle's catalogue; ids and properties appear only in the response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int32 = NDArray[np.int32]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+Tier = Literal["personalized", "session", "popular"]
+DiversityMethod = Literal["none", "mmr"]
+FilterExpression = Mapping[str, Mapping[str, object]]
+"""Field → operator → operand, e.g. `{"genres": {"any": ["Drama"]}, "year": {"gte": 1990}}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a user did, oldest first. Items outside the catalogue are left out.
+
+    Attributes:
+        item_index: int32 [h].
+        value: float32 [h], the strength of each event (a rating for films).
+        timestamp: float64 [h], unix seconds, never decreasing.
+    """
+
+    item_index: Int32
+    value: Float32
+    timestamp: Float64
+
+    def __len__(self) -> int:
+        return len(self.item_index)
+
+    @staticmethod
+    def empty() -> History:
+        return History(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float64))
+
+    def last(self, length: int) -> History:
+        """The newest `length` events."""
+        start = max(0, len(self) - length)
+        return History(self.item_index[start:], self.value[start:], self.timestamp[start:])
+
+
+@dataclass(frozen=True, slots=True)
+class Diversity:
+    """How much relevance to give up for variety: `strength` 0 keeps the ranking, 1 ignores it."""
+
+    method: DiversityMethod
+    strength: float
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One request, as far as the pipeline has filled it in.
+
+    Attributes:
+        now: unix seconds; every age and recency is counted from here.
+        deadline: seconds on this process's monotonic clock. Only the executor reads it: clocks of two
+            nodes are not comparable, so a remote stage is bounded by its caller.
+        session: True where the history came with the request and no user is known.
+        exclude: int32 [e], items never to be returned.
+        history, user_features, feature_age_s: set by the query hydrator; `user_features` is float32
+            [schema.user_width], `feature_age_s` None where no row was read.
+    """
+
+    request_id: str
+    user_id: str | None
+    now: float
+    deadline: float
+    count: int
+    session: bool = False
+    filter: FilterExpression | None = None
+    exclude: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
+    diversity: Diversity = Diversity("none", 0.0)
+    explain: bool = False
+    context: Mapping[str, str | float] = field(default_factory=dict)
+    history: History = field(default_factory=History.empty)
+    user_features: Float32 | None = None
+    feature_age_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateBatch:
+    """Candidates, column by column.
+
+    Attributes:
+        item_index: int32 [n].
+        source: uint32 [n], bit i set where source i of the pipeline brought the item.
+        retrieval_score: float32 [n]; a source's own scale before blending, a probability-like calibrated
+            score after it.
+        features: float32 [n, f] in the ranker's order, or None before hydration.
+        score: float32 [n], the ranker's, or None before scoring.
+    """
+
+    item_index: Int32
+    source: NDArray[np.uint32]
+    retrieval_score: Float32
+    features: Float32 | None = None
+    score: Float32 | None = None
+
+    def __len__(self) -> int:
+        return len(self.item_index)
+
+    @staticmethod
+    def empty() -> CandidateBatch:
+        return CandidateBatch(np.empty(0, np.int32), np.empty(0, np.uint32), np.empty(0, np.float32))
+
+    @staticmethod
+    def of(item_index: Int32, retrieval_score: Float32) -> CandidateBatch:
+        """A source's answer; the executor sets the source bits."""
+        return CandidateBatch(item_index, np.zeros(len(item_index), np.uint32), retrieval_score)
+
+    @staticmethod
+    def concat(batches: Sequence[CandidateBatch]) -> CandidateBatch:
+        """One batch after another. Features and scores survive only where every batch has them."""
+        if not batches:
+            return CandidateBatch.empty()
+        features = [b.features for b in batches if b.features is not None]
+        scores = [b.score for b in batches if b.score is not None]
+        return CandidateBatch(
+            np.concatenate([b.item_index for b in batches]),
+            np.concatenate([b.source for b in batches]),
+            np.concatenate([b.retrieval_score for b in batches]),
+            np.concatenate(features) if len(features) == len(batches) else None,
+            np.concatenate(scores) if len(scores) == len(batches) else None,
+        )
+
+    def take(self, where: NDArray[np.integer] | Mask) -> CandidateBatch:
+        """The rows at these indices, in their order, or where the mask is True."""
+        return CandidateBatch(
+            self.item_index[where],
+            self.source[where],
+            self.retrieval_score[where],
+            None if self.features is None else self.features[where],
+            None if self.score is None else self.score[where],
+        )
+
+    def with_source(self, bit: int) -> CandidateBatch:
+        return replace(self, source=np.full(len(self), 1 << bit, np.uint32))
+
+    def with_features(self, features: Float32) -> CandidateBatch:
+        return replace(self, features=features)
+
+    def with_score(self, score: Float32) -> CandidateBatch:
+        return replace(self, score=score)
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One term of a score. The terms of an item and the ranker's bias add up to its score exactly."""
+
+    feature: str
+    value: float
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why one item is where it is.
+
+    Attributes:
+        sentence: one plain sentence, or None where no term carries a reason worth saying.
+        anchor_index: the item of the history that the sentence names, if any.
+        contributions: the strongest terms, largest absolute value first.
+    """
+
+    sentence: str | None
+    anchor_index: int | None
+    contributions: tuple[Contribution, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """The answer, still in catalogue indices.
+
+    Attributes:
+        batch: the k items in the order to show them.
+        sources: names of the pipeline's sources; bit i of `batch.source` is `sources[i]`.
+        explanations: one for each item, or empty where none was asked for or they were lost.
+        degraded: names of what was lost on the way, in stage order.
+        timings_ms: stage → milliseconds of wall time.
+    """
+
+    query: Query
+    batch: CandidateBatch
+    sources: tuple[str, ...]
+    tier: Tier
+    explanations: tuple[Explanation, ...]
+    degraded: tuple[str, ...]
+    timings_ms: Mapping[str, float]
