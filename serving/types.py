@@ -67,6 +67,7 @@ class Query:
         deadline: seconds on this process's monotonic clock. Only the executor reads it: clocks of two
             nodes are not comparable, so a remote stage is bounded by its caller.
         session: True where the history came with the request and no user is known.
+        items: int32 [m], what the request names: items to rank, or to find similar ones to.
         exclude: int32 [e], items never to be returned.
         history, user_features, feature_age_s: set by the query hydrator; `user_features` is float32
             [schema.user_width], `feature_age_s` None where no row was read.
@@ -78,6 +79,7 @@ class Query:
     deadline: float
     count: int
     session: bool = False
+    items: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
     filter: FilterExpression | None = None
     exclude: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
     diversity: Diversity = Diversity("none", 0.0)

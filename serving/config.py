@@ -1,0 +1,121 @@
+"""The whole configuration of an application: one frozen model, each tunable stated once with its default,
+unit and reason. Secrets and addresses come from the environment instead (`serving.settings`)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Placement(StrEnum):
+    """Where a stage runs: in the ingress replica, or as replicas of its own."""
+
+    INLINE = "inline"
+    DEPLOYMENT = "deployment"
+
+
+class PlacementConfig(_Model):
+    """Small CPU stages belong together (a hop costs 1-3 ms); what needs a GPU, much memory or its own
+    scaling belongs apart. Both give equal answers."""
+
+    retrieval: Placement = Placement.INLINE
+    ranking: Placement = Placement.INLINE
+    diversity: Placement = Placement.INLINE
+    explain: Placement = Placement.INLINE
+
+
+class RetrievalConfig(_Model):
+    """How many candidates each source may bring (items), and how many survive the blend."""
+
+    two_tower: PositiveInt = 200
+    ease: PositiveInt = 200
+    popular: PositiveInt = 100
+    candidates: PositiveInt = Field(500, description="after the blend; ranking cost grows with it")
+    popular_quota: PositiveInt = Field(
+        20, description="best popular items kept whatever their score, so that a blend is never all niche"
+    )
+
+
+class DiversityConfig(_Model):
+    method: Literal["none", "mmr"] = "mmr"
+    strength: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.3, description="1 - lambda of MMR; lambda = 0.7 is the usual middle (Carbonell & Goldstein 1998)"
+    )
+    pool: PositiveInt = Field(100, description="best-ranked items MMR may pick from; items")
+
+
+class ExplainConfig(_Model):
+    contributions: PositiveInt = Field(3, description="strongest terms returned with an item; terms")
+
+
+class Budgets(_Model):
+    """How long each stage may take (ms) before the failure policy answers without it. Each is several
+    times the stage's usual p99, so that it cuts off faults and not noise."""
+
+    request: PositiveFloat = Field(500, description="when the request names no timeout_ms")
+    request_max: PositiveFloat = Field(5_000, description="a longer timeout_ms is refused")
+    features: PositiveFloat = 50
+    source: PositiveFloat = 200
+    ranker: PositiveFloat = 200
+    diversity: PositiveFloat = 50
+    explainer: PositiveFloat = 100
+
+
+class LimitsConfig(_Model):
+    body_bytes: PositiveInt = Field(1_048_576, description="a larger request body is refused with 413")
+    history: PositiveInt = Field(200, description="newest events of a user that the models read; events")
+    rank_items: PositiveInt = Field(1_000, description="items one /v1/rank call may name")
+    exclude_ids: PositiveInt = Field(1_000, description="ids one request may exclude")
+    session_events: PositiveInt = Field(200, description="events one request's session may hold")
+
+
+class Autoscaling(_Model):
+    """Ray Serve's autoscaling of one stage; fields and meaning are Ray's, defaults ours."""
+
+    min_replicas: PositiveInt = Field(1, description="0 is unreliable in Ray since 2.51")
+    max_replicas: PositiveInt = 1
+    target_ongoing_requests: PositiveFloat = Field(
+        4, description="requests; half of max_ongoing_requests leaves room while a replica starts"
+    )
+    upscale_delay_s: NonNegativeFloat = Field(5, description="s; Ray's 30 s is too late for a spike")
+    downscale_delay_s: NonNegativeFloat = Field(120, description="s; a replica takes seconds to warm")
+
+
+class DeploymentConfig(_Model):
+    """One stage's replicas. Ray's own defaults (no queue limit, no request timeout) are unsafe."""
+
+    num_cpus: NonNegativeFloat = Field(1, description="cores Ray reserves a replica")
+    num_gpus: NonNegativeFloat = Field(0, description="GPUs Ray reserves a replica")
+    max_ongoing_requests: PositiveInt = Field(8, description="requests in one replica at a time")
+    max_queued_requests: PositiveInt = Field(64, description="waiting requests before 503; bounds latency")
+    graceful_shutdown_timeout_s: PositiveFloat = Field(20, description="s for requests in flight")
+    health_check_period_s: PositiveFloat = Field(5, description="s between two health checks")
+    health_check_timeout_s: PositiveFloat = Field(10, description="s before a silent replica is replaced")
+    batch_size: PositiveInt = Field(16, description="requests scored together where the stage batches")
+    batch_wait_ms: NonNegativeFloat = Field(1, description="ms a request may wait for company")
+    autoscaling: Autoscaling = Autoscaling()
+
+
+class DeploymentsConfig(_Model):
+    ingress: DeploymentConfig = DeploymentConfig(max_ongoing_requests=64, max_queued_requests=256)
+    retrieval: DeploymentConfig = DeploymentConfig()
+    ranking: DeploymentConfig = DeploymentConfig()
+    diversity: DeploymentConfig = DeploymentConfig()
+    explain: DeploymentConfig = DeploymentConfig()
+
+
+class ServeConfig(_Model):
+    bundle: str = Field(description="fsspec URL or path of the bundle to serve")
+    placement: PlacementConfig = PlacementConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    diversity: DiversityConfig = DiversityConfig()
+    explain: ExplainConfig = ExplainConfig()
+    budgets: Budgets = Budgets()
+    limits: LimitsConfig = LimitsConfig()
+    deployments: DeploymentsConfig = DeploymentsConfig()

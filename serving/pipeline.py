@@ -1,0 +1,298 @@
+"""The executor: it alone owns order, concurrency, deadlines, invariants and the failure policy.
+
+Read `RecommendationPipeline.run` from top to bottom: that is a request. No stage calls another, and no
+stage's failure becomes the request's unless nothing is left to answer with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.config import Budgets
+from serving.errors import InvalidFilter, InvariantViolation, Unavailable
+from serving.metrics import NullRecorder, Recorder
+from serving.stages import (
+    Blender,
+    Explainer,
+    Filter,
+    Hydrator,
+    QueryHydrator,
+    Scorer,
+    Selector,
+    SideEffect,
+    Source,
+)
+from serving.types import CandidateBatch, Explanation, Query, Recommendation, Tier
+
+T = TypeVar("T")
+
+# What `degraded` calls each part. Sources are named one by one, as "source:<name>".
+FEATURES, RANKER, DIVERSITY, EXPLAINER = "features", "ranker", "diversity", "explainer"
+
+SIDE_EFFECT_TIMEOUT_S = 1.0
+"""Seconds; a side effect has nobody waiting for it, and must not pile up behind a dead sink."""
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """What happened to one request so far."""
+
+    recorder: Recorder
+    deadline: float
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    degraded: list[str] = field(default_factory=list)
+
+    def finished(self, stage: str, started: float, candidates_in: int, candidates_out: int) -> None:
+        seconds = time.perf_counter() - started
+        self.timings_ms[stage] = seconds * 1e3
+        self.recorder.stage(stage, seconds, candidates_in, candidates_out)
+
+    def lose(self, stage: str, reason: str) -> None:
+        self.degraded.append(stage)
+        self.recorder.lost(stage, reason)
+
+    async def attempt(self, stage: str, budget_ms: float, work: Callable[[], Awaitable[T]]) -> T | None:
+        """The work's result, or None where it failed or the time ran out, which is counted and named."""
+        remaining = self.deadline - time.monotonic()
+        if remaining <= 0:
+            self.lose(stage, "Deadline")
+            return None
+        try:
+            async with asyncio.timeout(min(budget_ms / 1e3, remaining)):
+                return await work()
+        except InvalidFilter:
+            raise  # the client's mistake, not the stage's
+        except Exception as error:
+            self.lose(stage, type(error).__name__)
+            return None
+
+
+@dataclass(frozen=True)
+class RecommendationPipeline:
+    """Stages in the order they run. `scorer`, `selector` and `explainer` may be absent: items similar to
+    an item are retrieved and filtered, nothing more."""
+
+    sources: tuple[Source, ...]
+    blender: Blender
+    filters: tuple[Filter, ...] = ()
+    query_hydrators: tuple[QueryHydrator, ...] = ()
+    hydrators: tuple[Hydrator, ...] = ()
+    scorer: Scorer | None = None
+    selector: Selector | None = None
+    explainer: Explainer | None = None
+    side_effects: tuple[SideEffect, ...] = ()
+    budgets: Budgets = field(default_factory=Budgets)
+    recorder: Recorder = field(default_factory=NullRecorder)
+
+    async def run(self, query: Query) -> Recommendation:
+        """Answers one query.
+
+        Raises:
+            Unavailable: every source was lost, or the deadline passed with nothing in hand.
+            InvalidFilter: the query's filter does not fit the catalogue.
+        """
+        ledger = _Ledger(self.recorder, query.deadline)
+        query = await self._hydrate_query(query, ledger)
+        brought = await self._retrieve(query, ledger)
+        batch = self._filter(query, self._blend(query, brought, ledger), ledger)
+        batch = await self._rank(query, batch, ledger)
+        batch = await self._select(query, batch, ledger)
+        explanations = await self._explain(query, batch, ledger)
+        recommendation = Recommendation(
+            query=query,
+            batch=batch,
+            sources=tuple(source.name for source in self.sources),
+            tier=self._tier(query, brought),
+            explanations=explanations,
+            degraded=tuple(ledger.degraded),
+            timings_ms=ledger.timings_ms,
+        )
+        self.recorder.answered(recommendation)
+        return recommendation
+
+    async def record(self, recommendation: Recommendation) -> None:
+        """Runs the side effects, after the response has gone."""
+        for effect in self.side_effects:
+            if not effect.enabled(recommendation.query):
+                continue
+            try:
+                async with asyncio.timeout(SIDE_EFFECT_TIMEOUT_S):
+                    await effect.record(recommendation)
+            except Exception as error:
+                self.recorder.lost(effect.name, type(error).__name__)
+
+    async def _hydrate_query(self, query: Query, ledger: _Ledger) -> Query:
+        started = time.perf_counter()
+        for hydrator in self.query_hydrators:
+            if hydrator.enabled(query):
+                work = partial(hydrator.hydrate_query, query)
+                query = await ledger.attempt(FEATURES, self.budgets.features, work) or query
+        ledger.finished(FEATURES, started, 0, 0)
+        return query
+
+    async def _retrieve(self, query: Query, ledger: _Ledger) -> list[CandidateBatch | None]:
+        """What each source brought; None where it declined or was lost.
+
+        Raises:
+            Unavailable: no source that was asked answered.
+        """
+        started = time.perf_counter()
+        asked = [source.enabled(query) for source in self.sources]
+        brought = await asyncio.gather(
+            *(
+                self._retrieve_one(bit, query, ledger) if wanted else _declined()
+                for bit, wanted in enumerate(asked)
+            )
+        )
+        total = sum(len(batch) for batch in brought if batch is not None)
+        ledger.finished("retrieval", started, 0, total)
+        if all(batch is None for batch in brought):
+            late = time.monotonic() >= query.deadline
+            raise Unavailable(
+                "the deadline passed before any source answered" if late else "no source answered"
+            )
+        return brought
+
+    async def _retrieve_one(self, bit: int, query: Query, ledger: _Ledger) -> CandidateBatch | None:
+        source = self.sources[bit]
+        stage = f"source:{source.name}"
+        started = time.perf_counter()
+        batch = await ledger.attempt(stage, self.budgets.source, partial(source.retrieve, query))
+        ledger.finished(stage, started, 0, 0 if batch is None else len(batch))
+        return None if batch is None else batch.with_source(bit)
+
+    def _blend(self, query: Query, brought: list[CandidateBatch | None], ledger: _Ledger) -> CandidateBatch:
+        """One batch, each item once. A blender that fails leaves the first source's answer."""
+        started = time.perf_counter()
+        try:
+            batch = self.blender.blend(query, brought)
+        except Exception as error:
+            ledger.lose("blend", type(error).__name__)
+            batch = next(batch for batch in brought if batch is not None)
+        ledger.finished("blend", started, sum(len(b) for b in brought if b is not None), len(batch))
+        return batch
+
+    def _filter(self, query: Query, batch: CandidateBatch, ledger: _Ledger) -> CandidateBatch:
+        """What every filter keeps. It fails closed: an item that could not be checked is not shown.
+
+        Raises:
+            Unavailable: a filter failed.
+        """
+        started = time.perf_counter()
+        keep = np.ones(len(batch), np.bool_)
+        for filter_ in self.filters:
+            if not filter_.enabled(query):
+                continue
+            try:
+                keep &= filter_.keep(query, batch)
+            except InvalidFilter:
+                raise
+            except Exception as error:
+                ledger.lose(f"filter:{filter_.name}", type(error).__name__)
+                raise Unavailable(f"filter {filter_.name} failed") from error
+        kept = batch.take(keep)
+        ledger.finished("filter", started, len(batch), len(kept))
+        return kept
+
+    async def _rank(self, query: Query, batch: CandidateBatch, ledger: _Ledger) -> CandidateBatch:
+        """Best first by the ranker's score, or in retrieval order where it was lost."""
+        if self.scorer is None or not self.scorer.enabled(query) or not len(batch):
+            return batch
+        started = time.perf_counter()
+        scored = await ledger.attempt(RANKER, self.budgets.ranker, partial(self._score, query, batch))
+        ledger.finished(RANKER, started, len(batch), len(batch))
+        return batch if scored is None else scored
+
+    async def _score(self, query: Query, batch: CandidateBatch) -> CandidateBatch:
+        assert self.scorer is not None
+        hydrated = batch
+        for hydrator in self.hydrators:
+            if hydrator.enabled(query):
+                hydrated = _same_items(batch, await hydrator.hydrate(query, hydrated), hydrator.name)
+        scored = _same_items(batch, await self.scorer.score(query, hydrated), self.scorer.name)
+        score = _finite(scored.score, self.scorer.name)
+        best_first = np.argsort(-score, kind="stable")
+        return scored.with_score(score).take(best_first)
+
+    async def _select(self, query: Query, batch: CandidateBatch, ledger: _Ledger) -> CandidateBatch:
+        """At most `count` rows: the selector's choice, or the best where there is none or it was lost."""
+        top = np.arange(min(query.count, len(batch)))
+        if self.selector is None or not self.selector.enabled(query) or not len(batch):
+            return batch.take(top)
+        started = time.perf_counter()
+        chosen = await ledger.attempt(DIVERSITY, self.budgets.diversity, partial(self._choose, query, batch))
+        selected = batch.take(top if chosen is None else chosen)
+        ledger.finished(DIVERSITY, started, len(batch), len(selected))
+        return selected
+
+    async def _choose(self, query: Query, batch: CandidateBatch) -> NDArray[np.intp]:
+        assert self.selector is not None
+        chosen = await self.selector.select(query, batch)
+        wanted = min(query.count, len(batch))
+        if len(chosen) != wanted or len(np.unique(chosen)) != wanted:
+            raise InvariantViolation(f"{self.selector.name} chose {len(chosen)} rows where {wanted} were due")
+        if wanted and (chosen.min() < 0 or chosen.max() >= len(batch)):
+            raise InvariantViolation(f"{self.selector.name} chose a row that is not there")
+        return chosen
+
+    async def _explain(self, query: Query, batch: CandidateBatch, ledger: _Ledger) -> tuple[Explanation, ...]:
+        """Reasons for what is returned. Without a ranker's score there is nothing to explain."""
+        explainer = self.explainer
+        if explainer is None or batch.score is None or not len(batch):
+            return ()
+        if not (query.explain and explainer.enabled(query)):
+            return ()
+        started = time.perf_counter()
+        explained = await ledger.attempt(
+            EXPLAINER, self.budgets.explainer, partial(self._explanations, explainer, query, batch)
+        )
+        ledger.finished(EXPLAINER, started, len(batch), len(batch))
+        return explained or ()
+
+    @staticmethod
+    async def _explanations(
+        explainer: Explainer, query: Query, batch: CandidateBatch
+    ) -> tuple[Explanation, ...]:
+        explained = await explainer.explain(query, batch)
+        if len(explained) != len(batch):
+            raise InvariantViolation(f"{explainer.name} explained {len(explained)} of {len(batch)} items")
+        return explained
+
+    def _tier(self, query: Query, brought: list[CandidateBatch | None]) -> Tier:
+        personal = any(
+            source.personal and batch is not None and len(batch) > 0
+            for source, batch in zip(self.sources, brought, strict=True)
+        )
+        if not personal:
+            return "popular"
+        return "session" if query.session else "personalized"
+
+
+async def _declined() -> None:
+    return None
+
+
+def _same_items(before: CandidateBatch, after: CandidateBatch, stage: str) -> CandidateBatch:
+    if not np.array_equal(before.item_index, after.item_index):
+        raise InvariantViolation(f"{stage} changed the candidates it was given")
+    return after
+
+
+def _finite(score: NDArray[np.float32] | None, stage: str) -> NDArray[np.float32]:
+    """The scores with non-finite ones sunk below every finite one, still finite so that JSON can say them."""
+    if score is None:
+        raise InvariantViolation(f"{stage} set no score")
+    finite = np.isfinite(score)
+    if finite.all():
+        return score
+    if not finite.any():
+        raise InvariantViolation(f"{stage} gave no finite score")
+    return np.where(finite, score, np.float32(score[finite].min() - 1.0))

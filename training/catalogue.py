@@ -1,0 +1,61 @@
+"""The items of a bundle, in one order that every array of the bundle shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Row i of `table` and of `features` is item i everywhere in the bundle.
+
+    Attributes:
+        table: `item_id` (string), then the columns shown to clients and open to filters.
+        features: float32 [n, f], the encoded item features in the schema's order.
+    """
+
+    table: pa.Table
+    features: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(self.table.column("item_id").to_pylist())
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {item_id: index for index, item_id in enumerate(self.ids)}
+
+    def index(self, item_id: str) -> int | None:
+        """The item's index, or None where the catalogue does not hold it."""
+        return self._positions.get(item_id)
+
+    def indices(self, item_ids: Iterable[str]) -> NDArray[np.int32]:
+        """int32 [n] in the order given; -1 for an unknown id."""
+        positions = self._positions
+        return np.fromiter((positions.get(item_id, -1) for item_id in item_ids), np.int32)
+
+    @cached_property
+    def property_names(self) -> tuple[str, ...]:
+        return tuple(name for name in self.table.column_names if name != "item_id")
+
+    def properties(self, indices: Sequence[int] | NDArray[np.int32]) -> list[dict[str, object]]:
+        """One JSON-ready dict an item, without empty values."""
+        rows = self.table.select(self.property_names).take(pa.array(indices, pa.int32())).to_pylist()
+        return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+    @cached_property
+    def titles(self) -> tuple[str, ...]:
+        """What a sentence calls each item: its title, or its id where it has none."""
+        if "title" not in self.table.column_names:
+            return self.ids
+        names = self.table.column("title").to_pylist()
+        return tuple(name or item_id for name, item_id in zip(names, self.ids, strict=True))
