@@ -1,0 +1,49 @@
+# Everything here only calls `marquee` and the checkers; settings pass through the environment.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Without --no-compile pip byte-compiles 1.5 GB of packages, most of which is never imported.
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check install clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Settings (environment or make VAR=value): PORT HOST MARQUEE_HOME REDIS_URL DATASET DATASET_PATH"
+
+serve: $(VENV)/.runtime ## Install, fetch data, train, evaluate, and serve on http://HOST:PORT
+	@$(BIN)/marquee doctor
+	@$(BIN)/marquee data
+	@$(BIN)/marquee features
+	@$(BIN)/marquee train
+	@$(BIN)/marquee evaluate
+	@exec $(BIN)/marquee serve
+
+test: check ## Check the code and run every test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## Lint, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: $(VENV)/.dev ## Install everything, tools for development included
+
+clean: ## Remove the environment and everything that was built, trained or stored
+	rm -rf $(VENV) .marquee
+
+$(BIN)/pip:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Marquee needs Python 3.11 or later: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: constraints.txt pyproject.toml | $(BIN)/pip
+	@echo "Installing into $(VENV) (a minute or two the first time) ..."
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.dev: constraints.txt pyproject.toml | $(BIN)/pip
+	@echo "Installing into $(VENV), development tools included ..."
+	$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.runtime
