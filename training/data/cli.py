@@ -1,0 +1,114 @@
+"""`marquee data`: gets a data set into place and says what it is. Only options and output live here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from training.data.manifest import MAX_REJECTED_SHARE, DataError, FileReport, Manifest
+from training.data.prepare import SYNTHETIC, Request, World, data_directory, prepare
+
+_SHOWN_REJECTS = 3
+"""Malformed rows of a file printed; `dataset.json` names more."""
+
+
+def data(
+    dataset: Annotated[
+        str,
+        typer.Option(
+            envvar="DATASET",
+            help="ml-100k, ml-latest-small, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m or synthetic.",
+        ),
+    ] = "ml-100k",
+    dataset_path: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="DATASET_PATH", help="A folder or zip to read instead: MovieLens or your own tables."
+        ),
+    ] = None,
+    home: Annotated[Path, typer.Option(envvar="MARQUEE_HOME", help="Where Marquee keeps its files.")] = Path(
+        ".marquee"
+    ),
+    max_rejected_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of a file's rows that may be malformed.")
+    ] = MAX_REJECTED_SHARE,
+    force: Annotated[bool, typer.Option("--force", help="Build anew even where the data is there.")] = False,
+    users: Annotated[int | None, typer.Option(min=1, help="Synthetic only: number of users.")] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="Synthetic only: number of items.")] = None,
+    interactions: Annotated[int | None, typer.Option(min=1, help="Synthetic only: number of events.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Synthetic only: the same seed, the same world.")
+    ] = None,
+) -> None:
+    """Get a data set into place: MovieLens, your own tables or a synthetic world."""
+    given = {"users": users, "items": items, "interactions": interactions, "seed": seed}
+    sizes = {name: number for name, number in given.items() if number is not None}
+    try:
+        if sizes and (dataset != SYNTHETIC or dataset_path is not None):
+            raise DataError(f"--{next(iter(sizes))} belongs to --dataset synthetic alone")
+        with _progress() as bar:
+            request = Request(dataset, dataset_path, World(**sizes))
+            manifest, reused = prepare(request, home, max_rejected_share, force, _Shown(bar))
+    except DataError as error:
+        fail(str(error))
+    _show(manifest, data_directory(home), reused)
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the command with one red line on stderr."""
+    Console(stderr=True).print(f"[red]{escape(message)}[/red]", soft_wrap=True, highlight=False)
+    raise typer.Exit(1)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+class _Shown:
+    """A `training.data.manifest.Progress` on a rich bar: one line for each thing done."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._what = ""
+        self._task: TaskID | None = None
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        if self._task is None or what != self._what:
+            self._what, self._task = what, self._bar.add_task(what, total=total)
+        self._bar.update(self._task, completed=done, total=total)
+
+
+def _show(manifest: Manifest, directory: Path, reused: bool) -> None:
+    about, counts = manifest.about, manifest.counts
+    first, last = (datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d") for second in manifest.window)
+    density = counts["interactions"] / (counts["users"] * counts["items"])
+    table = Table(show_header=False, title=escape(about.name), title_justify="left", title_style="bold")
+    table.add_row("interactions", f"{counts['interactions']:,} ({density:.2%} of all pairs)")
+    table.add_row("items", f"{counts['items']:,}")
+    table.add_row("users", f"{counts['users']:,}")
+    table.add_row("window", f"{first} to {last}")
+    table.add_row("rejected rows", "\n".join(map(_rejects, about.inputs)) if manifest.rejected else "none")
+    table.add_row("source", escape(about.source))
+    table.add_row("licence", escape(about.licence))
+    table.add_row("tables", escape(str(directory)) + (" (already there)" if reused else ""))
+    Console().print(table)
+
+
+def _rejects(report: FileReport) -> str:
+    lines = [f"{escape(report.file)}: {report.rejected:,} of {report.rows:,}"]
+    lines += [f"  {reject.line}: {escape(reject.why)}" for reject in report.first[:_SHOWN_REJECTS]]
+    return "\n".join(lines) if report.rejected else lines[0]

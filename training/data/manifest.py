@@ -1,0 +1,144 @@
+"""What `dataset.json` says about an ingested data set, and what a refused one raises.
+
+Standard library only: deciding that the data is already there must not wait for Arrow to import.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "dataset.json"
+FORMAT = 1
+"""Raised when the tables' meaning changes, so that older data is ingested anew."""
+
+TABLE_NAMES = ("interactions", "items", "users")
+
+MAX_REJECTED_SHARE = 0.01
+"""Share of a file's rows that may be malformed before the file is refused. Real exports have a few broken
+rows; one in a hundred is more likely a wrong delimiter or column, which would quietly bias a model."""
+
+KEPT_REJECTS = 20
+"""Malformed rows of a file that are named one by one; the others are counted. Enough to see a pattern."""
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with what is being done, bytes done, and bytes in all where that is known."""
+
+
+def silent(what: str, done: int, total: int | None) -> None:
+    """A `Progress` that shows nothing."""
+
+
+class DataError(Exception):
+    """Data that cannot be had or is refused. The message is one line that says what to do next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One malformed row. `line` counts from 1 in the file; in a Parquet file it is the row's number."""
+
+    line: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """What one input file gave.
+
+    Attributes:
+        file: its name. `bytes` and `sha256` are of the file as it was read.
+        rows: data rows seen, the malformed ones included.
+        rejected: how many were malformed. `first` names the first `KEPT_REJECTS` of them.
+    """
+
+    file: str
+    bytes: int
+    sha256: str
+    rows: int
+    rejected: int
+    first: tuple[Reject, ...]
+
+    @property
+    def rejected_share(self) -> float:
+        return self.rejected / max(self.rows, 1)
+
+    def require(self, max_rejected_share: float) -> None:
+        """Raises `DataError` where more rows are malformed than allowed, naming the first."""
+        if self.rejected_share <= max_rejected_share:
+            return
+        first = self.first[0]
+        unit = "row" if self.file.endswith(".parquet") else "line"
+        raise DataError(
+            f"{self.file}: {self.rejected:,} of {self.rows:,} rows ({self.rejected_share:.1%}) are "
+            f"malformed, more than the {max_rejected_share:.1%} allowed; the first is {unit} {first.line}: "
+            f"{first.why}. Fix the file or raise --max-rejected-share."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Where a data set comes from and what may be done with it."""
+
+    name: str
+    source: str
+    licence: str
+    inputs: tuple[FileReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """`dataset.json`.
+
+    Attributes:
+        request: what was asked for, so that asking again finds it done. JSON values only.
+        counts: rows of each table.
+        window: unix seconds of the first and the last interaction.
+        bytes: size of each Parquet file, by which a half-copied folder is found out.
+    """
+
+    about: About
+    request: Mapping[str, object]
+    counts: Mapping[str, int]
+    window: tuple[int, int]
+    bytes: Mapping[str, int]
+
+    @property
+    def rejected(self) -> int:
+        return sum(report.rejected for report in self.about.inputs)
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def read(directory: Path) -> Manifest:
+        """The manifest of a complete data set.
+
+        Raises:
+            DataError: no manifest, one that this version does not understand, or tables that do not match it.
+        """
+        path = directory / FILE_NAME
+        try:
+            manifest = _from_json(json.loads(path.read_text(encoding="utf-8")))
+            sizes = {name: (directory / f"{name}.parquet").stat().st_size for name in TABLE_NAMES}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{directory} holds no complete data set ({error}): run `marquee data`"
+            ) from error
+        if sizes != manifest.bytes:
+            raise DataError(f"{directory}: the tables do not match {FILE_NAME}: run `marquee data --force`")
+        return manifest
+
+
+def _from_json(raw: dict[str, Any]) -> Manifest:
+    if raw["format"] != FORMAT:
+        raise ValueError(f"format {raw['format']!r}, expected {FORMAT}")
+    inputs = tuple(
+        FileReport(**{**report, "first": tuple(Reject(**reject) for reject in report["first"])})
+        for report in raw["about"]["inputs"]
+    )
+    about = About(**{**raw["about"], "inputs": inputs})
+    first, last = raw["window"]
+    return Manifest(about, raw["request"], raw["counts"], (first, last), raw["bytes"])
