@@ -106,6 +106,8 @@ class Ingest:
                 table = _collect(self._text_batches(source, stream, form, columns, log), columns, unique, log)
         except (pa.ArrowInvalid, UnicodeError, LookupError) as error:
             reason = str(error).splitlines()[0]
+            if "straddling" in reason:  # Arrow's word for a row that spans more than a block
+                reason = f"a row of more than {BLOCK_BYTES:,} bytes: a quote may never be closed"
             raise DataError(f"{source.name}: not a readable {form.encoding} text table ({reason})") from error
         lines = _lines_of_records(source, [record for record, _ in log.first], form.quoted)
         self._report(source.name, stream.bytes, digest.hexdigest(), log, lines)
@@ -130,14 +132,21 @@ class Ingest:
     ) -> Iterator[_Batch]:
         names = form.header or header_of(source, form)
         _require_columns(source.name, columns, names)
-        wanted = list(dict.fromkeys(column.source for column in columns))
+        # The last column too: a quote that is never closed hides the rest there, or breaks the row.
+        last = [names[-1]] if form.quoted else []
+        wanted = list(dict.fromkeys([*(column.source for column in columns), *last]))
         misshapen: list[int] = []
+        unclosed = 0
 
         def skip(row: pa_csv.InvalidRow) -> str:
+            nonlocal unclosed
             misshapen.append(row.number)
+            if form.quoted and "\n" in row.text and row.text.count('"') % 2:
+                unclosed = row.number
             why = f"{row.actual_columns} columns where {row.expected_columns} are expected"
-            log.reject([row.number], [why], count=1)
-            log.rows += 1
+            lines = row.text.strip("\r\n").count("\n") + 1  # a quote closed too late hides rows: count them
+            log.reject([row.number], [why if lines == 1 else f"{why}, over {lines} lines"], count=lines)
+            log.rows += lines
             return "skip"
 
         reader = pa_csv.open_csv(
@@ -171,7 +180,13 @@ class Ingest:
             skipped += passed
             log.rows += batch.num_rows
             self.progress(f"reading {source.name}", stream.bytes, total)
-            yield batch, ordinal + 1 + header_lines + shift
+            records = ordinal + 1 + header_lines + shift
+            if last and batch.num_rows and "\n" in batch.column(last[0])[-1].as_py():
+                unclosed = int(records[-1])
+            yield batch, records
+        if unclosed and stream.quotes % 2 and not stream.tail.rstrip(b"\r\n").endswith(b'"'):
+            line = _lines_of_records(source, [unclosed], quoted=True).get(unclosed, unclosed)
+            raise DataError(f"{source.name}: the quote opened on line {line} is never closed: close it")
 
     def _parquet_batches(
         self, path: Path, file: pq.ParquetFile, columns: Sequence[Column], log: _Log
@@ -211,7 +226,7 @@ def encoding_of(source: Traversable) -> str:
 
 
 class _Tap:
-    """A binary file that hashes and counts what passes, with `::` made one character on the way."""
+    """A binary file that hashes what passes, counts its bytes and quotes, and makes `::` one character."""
 
     def __init__(self, source: Traversable, delimiter: str, digest: hashlib._Hash) -> None:
         self._stream = cast(BinaryIO, source.open("rb"))
@@ -219,6 +234,8 @@ class _Tap:
         self._held = b""
         self._digest = digest
         self.bytes = 0
+        self.quotes = 0
+        self.tail = b""
         self.closed = False
 
     def read(self, size: int = -1) -> bytes:
@@ -226,6 +243,8 @@ class _Tap:
         raw = self._stream.read(max(1, size - len(self._held)) if size > 0 else size)
         self._digest.update(raw)
         self.bytes += len(raw)
+        self.quotes += raw.count(b'"')
+        self.tail = (self.tail + raw[-8:])[-8:]
         if not self._double:
             return raw
         text = self._held + raw

@@ -229,3 +229,46 @@ def test_a_table_given_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "interactions.parquet").touch()
     with pytest.raises(DataError, match="twice, as Parquet and as CSV"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("swallowed", [1, 50])
+@pytest.mark.parametrize("table", ["interactions", "items"])
+def test_a_quote_that_is_never_closed_loses_no_rows_unseen(
+    tmp_path: Path, table: str, swallowed: int
+) -> None:
+    """The rows after it are one cell to a parser: one rejected or accepted row that hides them all."""
+    events(tmp_path, *["u,a,1,5"] * 200)
+    head, good, bad = {
+        "interactions": ("user_id,item_id,value,timestamp", "u,a,1,5", '"u,a,1,5'),
+        "items": ("item_id,title", "x{},plain", 'last,"open'),
+    }[table]
+    rows = [good.format(row) for row in range(200)]
+    tail = [good.format(row) for row in range(200, 200 + swallowed)]
+    (tmp_path / f"{table}.csv").write_text("\n".join([head, *rows, bad, *tail]) + "\n")
+    with pytest.raises(DataError, match=rf"{table}\.csv: the quote opened on line 202 is never closed"):
+        read(tmp_path, 0.01)
+
+
+def test_a_stray_quote_inside_a_cell_is_text(tmp_path: Path) -> None:
+    """`5" pipe` is no valid CSV, yet nothing is lost by it."""
+    events(tmp_path, "u,a,1,5")
+    (tmp_path / "items.csv").write_text('item_id,title\na,5" pipe\nb,"two\nlines"\n')
+    assert read(tmp_path, 0.0).items["title"].to_pylist() == ['5" pipe', "two\nlines"]
+
+
+def test_a_quote_that_hides_more_than_a_block_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.data.ingest.BLOCK_BYTES", 256)
+    events(tmp_path, "u,a,1,5", '"u,a,1,5', *["u,a,1,5"] * 500)
+    with pytest.raises(DataError, match=r"a row of more than 256 bytes: a quote may never be closed"):
+        read(tmp_path, 0.5)
+
+
+def test_rows_between_two_stray_quotes_are_counted_one_by_one(tmp_path: Path) -> None:
+    """They reach us as one broken record; counted as one they would slip under any share."""
+    events(tmp_path, *["u,a,1,5"] * 100, '"u,a,1,5', *["u,a,1,5"] * 48, 'u",a,1', *["u,a,1,5"] * 50)
+    report = read(tmp_path).about.inputs[0]
+    assert (report.rows, report.rejected) == (200, 50)
+    assert report.first[0].line == 102
+    assert report.first[0].why.endswith("over 50 lines")
