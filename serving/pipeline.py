@@ -143,15 +143,20 @@ class RecommendationPipeline:
 
         Raises:
             Unavailable: no source that was asked answered.
+            InvalidFilter: a source found the filter not to fit; the others are stopped.
         """
         started = time.perf_counter()
-        asked = [source.enabled(query) for source in self.sources]
-        brought = await asyncio.gather(
-            *(
-                self._retrieve_one(bit, query, ledger) if wanted else _declined()
-                for bit, wanted in enumerate(asked)
-            )
-        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                asked = [
+                    group.create_task(self._retrieve_one(bit, query, ledger))
+                    if source.enabled(query)
+                    else None
+                    for bit, source in enumerate(self.sources)
+                ]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        brought = [None if task is None else task.result() for task in asked]
         total = sum(len(batch) for batch in brought if batch is not None)
         ledger.finished("retrieval", started, 0, total)
         if all(batch is None for batch in brought):
@@ -165,18 +170,18 @@ class RecommendationPipeline:
         source = self.sources[bit]
         stage = f"source:{source.name}"
         started = time.perf_counter()
-        batch = await ledger.attempt(stage, self.budgets.source, partial(source.retrieve, query))
+        batch = await ledger.attempt(stage, self.budgets.source, partial(_bring, source, bit, query))
         ledger.finished(stage, started, 0, 0 if batch is None else len(batch))
-        return None if batch is None else batch.with_source(bit)
+        return batch
 
     def _blend(self, query: Query, brought: list[CandidateBatch | None], ledger: _Ledger) -> CandidateBatch:
-        """One batch, each item once. A blender that fails leaves the first source's answer."""
+        """One batch, each item once. A blender that fails leaves the first source that brought anything."""
         started = time.perf_counter()
         try:
-            batch = self.blender.blend(query, brought)
+            batch = _whole(self.blender.blend(query, brought), self.blender.name)
         except Exception as error:
             ledger.lose("blend", type(error).__name__)
-            batch = next(batch for batch in brought if batch is not None)
+            batch = next((batch for batch in brought if batch), CandidateBatch.empty())
         ledger.finished("blend", started, sum(len(b) for b in brought if b is not None), len(batch))
         return batch
 
@@ -218,9 +223,7 @@ class RecommendationPipeline:
             if hydrator.enabled(query):
                 hydrated = _same_items(batch, await hydrator.hydrate(query, hydrated), hydrator.name)
         scored = _same_items(batch, await self.scorer.score(query, hydrated), self.scorer.name)
-        score = _finite(scored.score, self.scorer.name)
-        best_first = np.argsort(-score, kind="stable")
-        return scored.with_score(score).take(best_first)
+        return _best_first(scored, self.scorer.name)
 
     async def _select(self, query: Query, batch: CandidateBatch, ledger: _Ledger) -> CandidateBatch:
         """At most `count` rows: the selector's choice, or the best where there is none or it was lost."""
@@ -235,8 +238,10 @@ class RecommendationPipeline:
 
     async def _choose(self, query: Query, batch: CandidateBatch) -> NDArray[np.intp]:
         assert self.selector is not None
-        chosen = await self.selector.select(query, batch)
+        chosen = np.asarray(await self.selector.select(query, batch))
         wanted = min(query.count, len(batch))
+        if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
+            raise InvariantViolation(f"{self.selector.name} chose something other than row indices")
         if len(chosen) != wanted or len(np.unique(chosen)) != wanted:
             raise InvariantViolation(f"{self.selector.name} chose {len(chosen)} rows where {wanted} were due")
         if wanted and (chosen.min() < 0 or chosen.max() >= len(batch)):
@@ -276,23 +281,35 @@ class RecommendationPipeline:
         return "session" if query.session else "personalized"
 
 
-async def _declined() -> None:
-    return None
+async def _bring(source: Source, bit: int, query: Query) -> CandidateBatch:
+    batch = _whole(await source.retrieve(query), source.name)
+    if len(np.unique(batch.item_index)) != len(batch):
+        raise InvariantViolation(f"{source.name} brought an item twice")
+    return batch.with_source(bit)
+
+
+def _whole(batch: CandidateBatch, stage: str) -> CandidateBatch:
+    columns = (batch.source, batch.retrieval_score, batch.features, batch.score)
+    if any(column is not None and len(column) != len(batch) for column in columns):
+        raise InvariantViolation(f"{stage} gave columns of unequal length")
+    return batch
 
 
 def _same_items(before: CandidateBatch, after: CandidateBatch, stage: str) -> CandidateBatch:
     if not np.array_equal(before.item_index, after.item_index):
         raise InvariantViolation(f"{stage} changed the candidates it was given")
-    return after
+    return _whole(after, stage)
 
 
-def _finite(score: NDArray[np.float32] | None, stage: str) -> NDArray[np.float32]:
-    """The scores with non-finite ones sunk below every finite one, still finite so that JSON can say them."""
-    if score is None:
+def _best_first(batch: CandidateBatch, stage: str) -> CandidateBatch:
+    """Sorted by score. Non-finite scores sink below every other, and become finite so that JSON can say
+    them."""
+    score = batch.score
+    if score is None or score.ndim != 1:
         raise InvariantViolation(f"{stage} set no score")
     finite = np.isfinite(score)
-    if finite.all():
-        return score
     if not finite.any():
         raise InvariantViolation(f"{stage} gave no finite score")
-    return np.where(finite, score, np.float32(score[finite].min() - 1.0))
+    best_first = np.argsort(np.where(finite, -score, np.nan), kind="stable")  # NaN sorts last
+    sunk = np.where(finite, score, np.float32(score[finite].min() - 1.0))
+    return batch.with_score(sunk).take(best_first)
