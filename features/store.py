@@ -30,7 +30,8 @@ class FeatureBatch:
         found: bool [n]; False where the store holds no row, and every column then holds its default.
         columns: name → column [n], one for each feature of the schema. List features (the history) are
             object columns whose cells are 1-D arrays: strings as object, numbers as float32 or float64.
-        written_at: float64 [n], unix seconds of the newest event the row has seen; NaN where not found.
+        written_at: float64 [n], unix seconds of the newest event the row has seen; NaN where not found, or
+            where the entity has had no event yet.
     """
 
     ids: tuple[str, ...]
@@ -39,7 +40,7 @@ class FeatureBatch:
     written_at: NDArray[np.float64]
 
     def age_s(self, now: float) -> NDArray[np.float64]:
-        """Seconds between `now` (unix seconds) and the row's newest event, [n]; NaN where not found."""
+        """Seconds between `now` (unix seconds) and the row's newest event, [n]; NaN where it had none."""
         return np.maximum(now - self.written_at, 0.0)
 
 
@@ -58,6 +59,7 @@ class OnlineStore(Protocol):
         """The items' rows, likewise. For refresh and inspection: never one call per candidate."""
         ...
 
-    def close(self) -> None:
-        """Gives the connections back. Reading afterwards raises `OnlineStoreError`."""
+    async def close(self) -> None:
+        """Gives the connections back, on the event loop that read. Reading afterwards raises
+        `OnlineStoreError`."""
         ...

@@ -1,0 +1,76 @@
+"""`marquee features`: builds the features of a data set and puts them into Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from features.embedded import EmbeddedRedisError
+from features.prepare import PrepareError, Report, prepare, read_schema
+from features.progress import Step
+from features.redis_address import RedisUrlError, redacted
+from features.schema import FeatureSchema, SchemaError
+from features.store import OnlineStoreError
+
+FAILURES = (PrepareError, SchemaError, EmbeddedRedisError, OnlineStoreError, RedisUrlError, OSError)
+
+
+def features(
+    home: Annotated[
+        Path, typer.Option(envvar="MARQUEE_HOME", help="Where data, features and bundles are kept.")
+    ] = Path(".marquee"),
+    redis_url: Annotated[
+        str | None,
+        typer.Option(envvar="REDIS_URL", help="Redis to write to; else the embedded one."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Build anew even if nothing has changed.")] = False,
+) -> None:
+    """Build the features and materialise them into Redis."""
+    console, began = Console(), time.monotonic()
+    try:
+        with _progress(console) as report:
+            done = prepare(home, redis_url or None, force, report)
+        schema = read_schema(home / "features")
+    except FAILURES as error:
+        console.print(f"[red]error[/red] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    where = redacted(redis_url) if redis_url else f"the embedded server in {home / 'redis'}"
+    if done.materialized:
+        console.print(_table(done, schema))
+    for column in schema.ignored:
+        console.print(f"[yellow]ignored[/yellow] {column}: its type is not one a feature can have")
+    state = "written to" if done.materialized else "up to date in"
+    console.print(
+        f"Features {done.prepared.schema[:12]}: {done.prepared.users:,} users and "
+        f"{done.prepared.items:,} items {state} {where} ({time.monotonic() - began:.1f} s)",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Step]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("look at what is there", total=None)
+
+        def report(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield report
+
+
+def _table(done: Report, schema: FeatureSchema) -> Table:
+    table = Table("group", "features", "model inputs", "rows online")
+    table.add_row("user", str(len(schema.user)), str(schema.user_width), f"{done.prepared.users:,}")
+    table.add_row("item", str(len(schema.item)), str(schema.item_width), f"{done.prepared.items:,}")
+    table.add_row("context", str(len(schema.context)), str(schema.context_width), "on demand")
+    return table

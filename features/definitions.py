@@ -1,0 +1,136 @@
+"""Feast's entities, views, push sources and services, generated from the schema. Nothing is written by hand.
+
+    view           entity  offline (Parquet)                    online
+    user_state     user    a row after each event               the newest; live events push here
+    user_history   user    the newest row only                  the newest; live events push here
+    user_profile   user    the users table, valid from 1970     likewise
+    item_state     item    a row after each event               the newest; live events push here
+    item_profile   item    the items table, valid from 1970     likewise
+    context        user    computed on demand by `transforms.context`
+
+Views carry no TTL: Feast enforces it offline and ignores it online, which would make the two sides differ.
+Ages are for the reader to judge (`Feature.ttl_s`, `FeatureBatch.age_s`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from datetime import timedelta
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, RequestSource, ValueType
+from feast.on_demand_feature_view import OnDemandFeatureView
+from feast.transformation.python_transformation import PythonTransformation
+from feast.types import Array, FeastType, Float32, Float64, String
+
+from features.schema import EVENT_TIME, HISTORY_KINDS, ITEM_ID, USER_ID, Feature, FeatureSchema, Kind
+from features.statistics import State
+from features.transforms import CONTEXT_NAMES, USER_LAST_EVENT, context, item_statistics, user_statistics
+
+PROJECT = "marquee"
+"""Feast's project: part of every key in Redis."""
+
+USER_STATE, USER_HISTORY, USER_PROFILE = "user_state", "user_history", "user_profile"
+ITEM_STATE, ITEM_PROFILE, CONTEXT = "item_state", "item_profile", "context"
+PUSHED = (USER_STATE, USER_HISTORY, ITEM_STATE)
+
+USER_ONLINE, ITEM_ONLINE, USER_CONTEXT = "user_online", "item_online", "user_context"
+USER_TRAINING, ITEM_TRAINING = "user_training", "item_training"
+
+DTYPES: dict[Kind, FeastType] = {
+    Kind.NUMBER: Float32,
+    Kind.TIME: Float64,
+    Kind.CATEGORY: String,
+    Kind.TEXT: String,
+    Kind.CATEGORIES: Array(String),
+    Kind.IDS: Array(String),
+    Kind.NUMBERS: Array(Float32),
+    Kind.TIMES: Array(Float64),
+}
+
+
+def views(schema: FeatureSchema) -> dict[str, tuple[str, tuple[Feature, ...]]]:
+    """View → (its join key, its features). A table without columns of its own has no profile view."""
+    statistics = set(user_statistics(State.empty(0))) | set(item_statistics(State.empty(0)))
+
+    def split(features: tuple[Feature, ...]) -> tuple[tuple[Feature, ...], ...]:
+        state = tuple(f for f in features if f.name in statistics)
+        history = tuple(f for f in features if f.kind in HISTORY_KINDS)
+        return state, history, tuple(f for f in features if f not in state and f not in history)
+
+    user_state, user_history, user_profile = split(schema.user)
+    item_state, _, item_profile = split(schema.item)
+    named = {
+        USER_STATE: (USER_ID, user_state),
+        USER_HISTORY: (USER_ID, user_history),
+        USER_PROFILE: (USER_ID, user_profile),
+        ITEM_STATE: (ITEM_ID, item_state),
+        ITEM_PROFILE: (ITEM_ID, item_profile),
+    }
+    return {name: (key, features) for name, (key, features) in named.items() if features}
+
+
+def definitions(schema: FeatureSchema) -> list[Any]:
+    """Everything `FeatureStore.apply` takes. Paths are relative to the store's directory."""
+    entities = {
+        key: Entity(name=key.removesuffix("_id"), join_keys=[key], value_type=ValueType.STRING)
+        for key in (USER_ID, ITEM_ID)
+    }
+    made = {
+        name: _view(name, entities[key], key, features) for name, (key, features) in views(schema).items()
+    }
+    on_demand = _context_view(made[USER_STATE])
+    services = [
+        _service(USER_ONLINE, made, USER_STATE, USER_HISTORY, USER_PROFILE),
+        _service(ITEM_ONLINE, made, ITEM_STATE, ITEM_PROFILE),
+        _service(USER_TRAINING, made, USER_STATE, USER_PROFILE),
+        _service(ITEM_TRAINING, made, ITEM_STATE, ITEM_PROFILE),
+        FeatureService(name=USER_CONTEXT, features=[on_demand]),
+    ]
+    return [*entities.values(), *made.values(), on_demand, *services]
+
+
+def _view(name: str, entity: Entity, key: str, features: tuple[Feature, ...]) -> FeatureView:
+    source = FileSource(name=f"{name}_log", path=f"{name}.parquet", timestamp_field=EVENT_TIME)
+    return FeatureView(
+        name=name,
+        entities=[entity],
+        schema=[Field(name=key, dtype=String), *map(_field, features)],
+        source=PushSource(name=f"{name}_push", batch_source=source) if name in PUSHED else source,
+        ttl=timedelta(0),
+        online=True,
+    )
+
+
+def _field(feature: Feature) -> Field:
+    tags = {"unit": feature.unit} if feature.unit else {}
+    return Field(name=feature.name, dtype=DTYPES[feature.kind], description=feature.description, tags=tags)
+
+
+def _service(name: str, made: dict[str, FeatureView], *members: str) -> FeatureService:
+    return FeatureService(name=name, features=[made[member] for member in members if member in made])
+
+
+def _context_view(user_state: FeatureView) -> OnDemandFeatureView:
+    """Built without Feast's decorator, which would rename the function into `__main__` and store its code:
+    this way the registry holds only a reference to it."""
+    assert isinstance(context_columns, FunctionType)
+    request = RequestSource(name="moment", schema=[Field(name="now", dtype=Float64)])
+    return OnDemandFeatureView(
+        name=CONTEXT,
+        sources=[request, user_state[[USER_LAST_EVENT]]],
+        schema=[Field(name=name, dtype=Float64) for name in CONTEXT_NAMES],  # what Feast infers of floats
+        feature_transformation=PythonTransformation(
+            udf=context_columns, udf_string=inspect.getsource(context_columns)
+        ),
+        mode="python",
+    )
+
+
+def context_columns(inputs: dict[str, Any]) -> dict[str, Any]:
+    """`transforms.context` in the form Feast calls it: lists in, lists out, None for what is missing."""
+    last = [np.nan if value is None else value for value in inputs[USER_LAST_EVENT]]
+    values = context(np.asarray(inputs["now"], np.float64), np.asarray(last, np.float64))
+    return {name: value.tolist() for name, value in values.items()}

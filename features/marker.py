@@ -1,0 +1,42 @@
+"""Which rows Redis holds: one key, set when a materialisation is complete. Quick: imports no Feast."""
+
+from __future__ import annotations
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from features.redis_address import CONNECT_TIMEOUT_S, WRITE_TIMEOUT_S, RedisUrlError, redacted
+from features.store import OnlineStoreError
+
+MARKER = "marquee:materialized"
+
+
+def materialized(redis_url: str) -> str | None:
+    """The version (`Prepared.version`) of the rows in Redis; None where there are none, or half of them.
+
+    Raises:
+        OnlineStoreError: Redis cannot be reached.
+        RedisUrlError: the URL is not one of Redis.
+    """
+    try:
+        with connect(redis_url) as client:
+            value = client.get(MARKER)
+    except (RedisError, OSError) as error:
+        raise unreachable(redis_url, error) from error
+    return value.decode() if isinstance(value, bytes) else None
+
+
+def connect(redis_url: str) -> Redis:
+    """A plain client with timeouts and without retries."""
+    try:
+        return Redis.from_url(
+            redis_url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=WRITE_TIMEOUT_S, retry=None
+        )
+    except ValueError as error:
+        raise RedisUrlError(f"{redacted(redis_url)} is not a Redis URL: {error}") from None
+
+
+def unreachable(redis_url: str, error: Exception) -> OnlineStoreError:
+    return OnlineStoreError(
+        f"Redis at {redacted(redis_url)} cannot be used ({error}): start it or correct REDIS_URL"
+    )

@@ -1,0 +1,74 @@
+"""The online store in process: for tests, and for evaluating the served pipeline offline.
+
+It holds the same rows that `materialize` writes to Redis, made by the same code; `tests/contracts` holds both
+stores to one behaviour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from features.rows import Rows, item_rows, timelines, user_rows
+from features.schema import Feature, FeatureSchema
+from features.store import Column, FeatureBatch, OnlineStoreError
+from features.transforms import column
+
+
+class MemoryOnlineStore:
+    """Implements `features.store.OnlineStore` over rows that it never changes."""
+
+    def __init__(self, schema: FeatureSchema, users: Rows, items: Rows) -> None:
+        self._users = _Table(schema.user, users)
+        self._items = _Table(schema.item, items)
+        self._closed = False
+
+    @staticmethod
+    def from_events(
+        schema: FeatureSchema, interactions: pa.Table, items: pa.Table, users: pa.Table
+    ) -> MemoryOnlineStore:
+        """The rows as they stand after these interactions: for a state in the past, pass those before it
+        (leave-one-out: all but each user's last).
+
+        Raises:
+            SchemaError: an interaction names a user or an item that its table does not hold.
+        """
+        lines = timelines(interactions, items, users)
+        return MemoryOnlineStore(schema, user_rows(schema, lines, users), item_rows(schema, lines, items))
+
+    async def read_users(self, user_ids: Sequence[str]) -> FeatureBatch:
+        return self._read(self._users, user_ids)
+
+    async def read_items(self, item_ids: Sequence[str]) -> FeatureBatch:
+        return self._read(self._items, item_ids)
+
+    async def close(self) -> None:
+        self._closed = True
+
+    def _read(self, table: _Table, ids: Sequence[str]) -> FeatureBatch:
+        if self._closed:
+            raise OnlineStoreError("the store is closed")
+        return table.read(ids)
+
+
+class _Table:
+    """Columns with one row more than there are entities: the defaults, at -1, where unknown ids point."""
+
+    def __init__(self, features: Sequence[Feature], rows: Rows) -> None:
+        self._position = {entity: position for position, entity in enumerate(rows.ids)}
+        self._newest = np.append(rows.newest, np.nan)
+        self._columns: dict[str, Column] = {
+            feature.name: np.concatenate([rows.columns[feature.name], column(feature, [None])])
+            for feature in features
+        }
+
+    def read(self, ids: Sequence[str]) -> FeatureBatch:
+        at = np.fromiter((self._position.get(entity, -1) for entity in ids), np.intp, len(ids))
+        return FeatureBatch(
+            ids=tuple(ids),
+            found=at >= 0,
+            columns={name: values[at] for name, values in self._columns.items()},
+            written_at=self._newest[at],
+        )
