@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib
 import sys
 
-import click
 import typer
-from typer.core import TyperGroup
 
 COMMANDS = {
-    # command: (module, what `marquee --help` says of it)
+    # command: (module that has the function of that name, what `marquee --help` says of it)
+    "doctor": ("serving.cli", "Check that this machine can run Marquee."),
     "data": ("training.data.cli", "Fetch or read a data set and write it in the common schema."),
     "features": ("features.cli", "Build the features and materialise them into Redis."),
     "train": ("training.cli", "Train the models and write a bundle."),
@@ -21,32 +20,21 @@ COMMANDS = {
 }
 
 
-class LazyGroup(TyperGroup):
-    """Knows its commands by name and imports the one that runs: `marquee --help` costs no torch, no Ray."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, summary = COMMANDS[cmd_name]
-        if cmd_name not in sys.argv[1:2]:
-            return click.Command(cmd_name, short_help=summary, help=summary)
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command(cmd_name)(getattr(importlib.import_module(module), cmd_name))
-        return typer.main.get_command(app)
+def build(called: str | None) -> typer.Typer:
+    """The command line. Only the command that is called is imported: `--help` costs no torch and no Ray."""
+    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app.callback(help="Marquee: Kubernetes-native recommendation serving.")(_root)
+    for name, (module, summary) in COMMANDS.items():
+        function = getattr(importlib.import_module(module), name) if name == called else _root
+        app.command(name, help=summary)(function)
+    return app
 
 
-app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False)
-
-
-@app.callback(help="Marquee: Kubernetes-native recommendation serving.")
 def _root() -> None: ...
 
 
 def main() -> None:
-    app(prog_name="marquee")
+    build(next(iter(sys.argv[1:]), None))(prog_name="marquee")
 
 
 if __name__ == "__main__":
