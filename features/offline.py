@@ -144,6 +144,8 @@ def _point_in_time(
     progress: Step,
 ) -> dict[str, Column]:
     """One Feast query a chunk, of distinct (entity, moment) pairs: Feast drops all but one of equal ones."""
+    if not len(ids):
+        return {feature.name: column(feature, []) for feature in features}
     pairs = pd.MultiIndex.from_arrays([ids, stamp])
     inverse, distinct = pd.factorize(pairs)
     feast_service = store.get_feature_service(service)
@@ -163,8 +165,6 @@ def _point_in_time(
             raise RuntimeError(f"Feast answered {len(frame)} rows for {len(chunk)} of {service}")
         parts.append(frame.sort_values("place"))
         progress(service, min(begin + ENTITY_ROWS, len(distinct)), len(distinct))
-    if not parts:
-        return {feature.name: column(feature, []) for feature in features}
     frame = pd.concat(parts)
     return {f.name: column(f, _plain(frame[f.name]))[inverse] for f in features}
 

@@ -168,7 +168,7 @@ def _running_sum(values: Float64, start: Int) -> Float64:
 def _running_activity(time: NDArray[np.int64], start: Int) -> Float64:
     """a[k] = a[k-1] · 2^(-Δt / half-life) + 1: a plain recurrence, since its closed form overflows when the
     times span more than a thousand half-lives."""
-    factor = np.exp2(-np.diff(time, prepend=0) / HALF_LIFE_S)
+    factor = np.exp2(-np.maximum(np.diff(time, prepend=0), 0) / HALF_LIFE_S)
     factor[start[:-1][start[:-1] < len(time)]] = 0.0
     steps = accumulate(_floats(factor), lambda sum_so_far, keep: sum_so_far * keep + 1.0, initial=0.0)
     next(steps)
