@@ -1,0 +1,226 @@
+"""Between the wire and the pipeline: a request becomes a `Query`, a `Recommendation` becomes the answer's
+bytes. Pure, and the only place where item ids and catalogue indices meet.
+
+Does not belong here: HTTP, and anything that waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from serving.config import DiversityConfig
+from serving.engine import Engine
+from serving.errors import ServingError
+from serving.schemas import (
+    RECOMMENDATION_RESPONSE,
+    SIMILAR_RESPONSE,
+    DiversityRequest,
+    Item,
+    RankRequest,
+    Reason,
+    RecommendationRequest,
+    RecommendationResponse,
+    Session,
+    SimilarRequest,
+    SimilarResponse,
+)
+from serving.types import Diversity, Explanation, History, Int32, Query, Recommendation
+from training.catalogue import Catalogue
+
+
+class UnknownItems(ServingError):
+    """Items the request is about, and which the bundle in service does not hold.
+
+    Attributes:
+        field: where the request names them.
+    """
+
+    def __init__(self, field: str, item_ids: Sequence[str]) -> None:
+        super().__init__(f"not in the catalogue: {', '.join(map(repr, item_ids[:10]))}")
+        self.field = field
+        self.item_ids = tuple(item_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What the server adds to a request: its id, the time (unix seconds), and the deadline (seconds on
+    this process's monotonic clock)."""
+
+    request_id: str
+    now: float
+    deadline: float
+
+
+def recommendation_query(
+    request: RecommendationRequest, catalogue: Catalogue, diversity: DiversityConfig, arrival: Arrival
+) -> Query:
+    return Query(
+        request_id=arrival.request_id,
+        user_id=request.user_id,
+        now=arrival.now,
+        deadline=arrival.deadline,
+        count=request.count,
+        session=request.session is not None,
+        filter=request.filter,
+        exclude=_known(request.exclude_ids, catalogue),
+        diversity=_diversity(request.diversity, diversity),
+        explain=request.explain,
+        context=request.context,
+        history=_history(request.session, catalogue, arrival.now),
+    )
+
+
+def rank_query(request: RankRequest, catalogue: Catalogue, arrival: Arrival) -> Query:
+    """Raises:
+    UnknownItems: naming every item that the catalogue does not hold.
+    """
+    items = _every("item_ids", request.item_ids, catalogue)
+    return Query(
+        request_id=arrival.request_id,
+        user_id=request.user_id,
+        now=arrival.now,
+        deadline=arrival.deadline,
+        count=len(items),
+        session=request.session is not None,
+        items=items,
+        explain=request.explain,
+        context=request.context,
+        history=_history(request.session, catalogue, arrival.now),
+    )
+
+
+def similar_query(request: SimilarRequest, item_id: str, catalogue: Catalogue, arrival: Arrival) -> Query:
+    """Raises:
+    UnknownItems: the catalogue does not hold the item.
+    """
+    return Query(
+        request_id=arrival.request_id,
+        user_id=None,
+        now=arrival.now,
+        deadline=arrival.deadline,
+        count=request.count,
+        items=_every("item_id", [item_id], catalogue),
+        filter=request.filter,
+        exclude=_known(request.exclude_ids, catalogue),
+    )
+
+
+def _known(item_ids: Sequence[str], catalogue: Catalogue) -> Int32:
+    """The indices of the ids that the catalogue holds."""
+    index = catalogue.indices(item_ids)
+    return index[index >= 0]
+
+
+def _every(field: str, item_ids: Sequence[str], catalogue: Catalogue) -> Int32:
+    """The indices of all the ids, each once, in the order first named."""
+    distinct = tuple(dict.fromkeys(item_ids))
+    index = catalogue.indices(distinct)
+    if (index < 0).any():
+        missing = [item_id for item_id, i in zip(distinct, index.tolist(), strict=True) if i < 0]
+        raise UnknownItems(field, missing)
+    return index
+
+
+def _history(session: Session | None, catalogue: Catalogue, now: float) -> History:
+    """The session's known items, oldest first. What has no time, or one that is still to come on the
+    server's clock, happened now."""
+    if session is None:
+        return History.empty()
+    events = session.events
+    index = catalogue.indices(event.item_id for event in events)
+    value = np.array([event.value for event in events], np.float32)
+    told = np.array([now if event.timestamp is None else event.timestamp for event in events], np.float64)
+    timestamp = np.minimum(told, now)
+    order = np.argsort(timestamp, kind="stable")
+    order = order[index[order] >= 0]
+    return History(index[order], value[order], timestamp[order])
+
+
+def _diversity(request: DiversityRequest | None, default: DiversityConfig) -> Diversity:
+    method, strength = (None, None) if request is None else (request.method, request.strength)
+    return Diversity(
+        default.method if method is None else method, default.strength if strength is None else strength
+    )
+
+
+def recommendation_body(recommendation: Recommendation, engine: Engine) -> bytes:
+    """The answer of `/v1/recommendations` and `/v1/rank`, JSON in UTF-8."""
+    age = recommendation.query.feature_age_s
+    answer: RecommendationResponse = {
+        **_answer(recommendation, engine),
+        "experiment": None,
+        "tier": recommendation.tier,
+        "feature_age_s": None if age is None else round(age, 3),
+    }
+    return RECOMMENDATION_RESPONSE.dump_json(answer)
+
+
+def similar_body(recommendation: Recommendation, engine: Engine) -> bytes:
+    """The answer of `/v1/items/{item_id}/similar`, JSON in UTF-8."""
+    return SIMILAR_RESPONSE.dump_json(_answer(recommendation, engine))
+
+
+def _answer(recommendation: Recommendation, engine: Engine) -> SimilarResponse:
+    return {
+        "recommendation_id": recommendation.query.request_id,
+        "items": _items(recommendation, engine.catalogue),
+        "model": {"bundle": engine.bundle, "version": engine.version},
+        "degraded": list(recommendation.degraded),
+        "timings": {stage: round(ms, 3) for stage, ms in recommendation.timings_ms.items()},
+        "next_cursor": None,
+    }
+
+
+def _items(recommendation: Recommendation, catalogue: Catalogue) -> list[Item]:
+    batch = recommendation.batch
+    score = batch.retrieval_score if batch.score is None else batch.score
+    explanations: Sequence[Explanation | None] = recommendation.explanations or (None,) * len(batch)
+    names = {bits: _sources(bits, recommendation.sources) for bits in set(batch.source.tolist())}
+    columns = zip(
+        batch.item_index.tolist(),
+        score.tolist(),
+        batch.source.tolist(),
+        explanations,
+        catalogue.properties(batch.item_index),
+        strict=True,
+    )
+    return [
+        {
+            "id": catalogue.ids[index],
+            "rank": rank,
+            "score": value,
+            "sources": names[bits],
+            "reasons": _reasons(explanation, catalogue),
+            "properties": properties,
+        }
+        for rank, (index, value, bits, explanation, properties) in enumerate(columns, start=1)
+    ]
+
+
+def _sources(bits: int, names: tuple[str, ...]) -> list[str]:
+    return [name for bit, name in enumerate(names) if bits >> bit & 1]
+
+
+def _reasons(explanation: Explanation | None, catalogue: Catalogue) -> list[Reason]:
+    if explanation is None or not (explanation.sentence or explanation.contributions):
+        return []
+    anchor = explanation.anchor_index
+    return [
+        {
+            "sentence": explanation.sentence,
+            "anchor": None
+            if anchor is None
+            else {"id": catalogue.ids[anchor], "title": catalogue.titles[anchor]},
+            "contributions": [
+                {
+                    "feature": term.feature,
+                    "value": float(term.value),
+                    "contribution": float(term.contribution),
+                }
+                for term in explanation.contributions
+            ],
+        }
+    ]

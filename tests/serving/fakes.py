@@ -1,0 +1,217 @@
+"""An engine over a catalogue of 40 items with real pipelines and filters, and a client that calls an ASGI
+application directly, so that a test sees every message.
+
+User `ann` rated i1 and i2; nobody else is known. What is personal about an item is that it follows one of
+the history.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from starlette.types import ASGIApp, Message
+
+from serving.config import Budgets, ServeConfig
+from serving.engine import Engine
+from serving.expressions import CatalogueFilter
+from serving.filters import Eligibility, ExpressionFilter, HiddenFilter, excluded, named, seen
+from serving.metrics import NullRecorder, Recorder
+from serving.pipeline import RecommendationPipeline
+from serving.stages import SideEffect, Source
+from serving.types import CandidateBatch, Contribution, Explanation, Query
+from tests.serving.doubles import (
+    BestScoreBlender,
+    FixedSource,
+    ItemScorer,
+    LastSelector,
+    Named,
+    batch_of,
+    catalogue_of,
+    history_of,
+)
+
+N_ITEMS = 40
+CONFIG = ServeConfig(bundle="file:///bundles/films")
+JSON = {"content-type": "application/json"}
+
+
+@dataclass(frozen=True)
+class Directory(Named):
+    """Knows the history of `ann`."""
+
+    async def hydrate_query(self, query: Query) -> Query:
+        if query.user_id != "ann":
+            return query
+        return replace(query, history=history_of([1, 2]), feature_age_s=12.3456)
+
+
+@dataclass(frozen=True)
+class Following(Named):
+    """The ten items after each item of the history, or after the items that the query names."""
+
+    personal: bool = True
+
+    def enabled(self, query: Query) -> bool:
+        return len(query.history) + len(query.items) > 0
+
+    async def retrieve(self, query: Query) -> CandidateBatch:
+        starts = query.items if len(query.items) else query.history.item_index
+        following = (starts[:, None] + np.arange(1, 11)) % N_ITEMS
+        return batch_of(np.unique(following))
+
+
+@dataclass(frozen=True)
+class NamedItems(Named):
+    personal: bool = True
+
+    async def retrieve(self, query: Query) -> CandidateBatch:
+        await self.fault()
+        return batch_of(query.items)
+
+
+@dataclass(frozen=True)
+class Tracing(Named):
+    """Explains an item by the newest event of the history."""
+
+    async def explain(self, query: Query, batch: CandidateBatch) -> tuple[Explanation, ...]:
+        anchor = int(query.history.item_index[-1]) if len(query.history) else None
+        sentence = None if anchor is None else "because you watched it"
+        return tuple(
+            Explanation(sentence, anchor, (Contribution("score", 1.0, float(score)),))
+            for score in (batch.score if batch.score is not None else ())
+        )
+
+
+def engine_of(
+    *sources: Source,
+    recorder: Recorder | None = None,
+    side_effects: tuple[SideEffect, ...] = (),
+    budgets: Budgets = CONFIG.budgets,
+) -> Engine:
+    """The engine; `sources` stand in for those of `recommend`."""
+    catalogue = catalogue_of(N_ITEMS)
+    rules = CatalogueFilter(catalogue)
+    popular = FixedSource("popular", batch=batch_of(range(N_ITEMS)), personal=False)
+    blender = BestScoreBlender("blend")
+    counted = recorder or NullRecorder()
+    scorer = ItemScorer("ranker", scores=np.linspace(0.9, 0.1, N_ITEMS, dtype=np.float32))
+    users = (Directory("directory"),)
+    checks = (ExpressionFilter(rules), HiddenFilter("excluded", excluded))
+    return Engine(
+        bundle="films",
+        version="7",
+        catalogue=catalogue,
+        recommend=RecommendationPipeline(
+            sources=sources or (Following("following"), popular),
+            blender=blender,
+            filters=(*checks, HiddenFilter("seen", seen)),
+            query_hydrators=users,
+            scorer=scorer,
+            selector=_WhenAsked("diversity"),
+            explainer=Tracing("tracing"),
+            side_effects=side_effects,
+            budgets=budgets,
+            recorder=counted,
+        ),
+        similar=RecommendationPipeline(
+            sources=(Following("following", personal=False),),
+            blender=blender,
+            filters=(*checks, HiddenFilter("named", named)),
+            budgets=budgets,
+            recorder=counted,
+        ),
+        rank=RecommendationPipeline(
+            sources=(NamedItems("named"),),
+            blender=blender,
+            query_hydrators=users,
+            scorer=scorer,
+            explainer=Tracing("tracing"),
+            budgets=budgets,
+            recorder=counted,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _WhenAsked(LastSelector):
+    def enabled(self, query: Query) -> bool:
+        return query.diversity.method != "none"
+
+
+def eligibility(engine: Engine) -> Eligibility:
+    """What the catalogue lets `recommend` return: the oracle of a filter's answer."""
+    return Eligibility(CatalogueFilter(engine.catalogue), seen, excluded)
+
+
+@dataclass
+class Reply:
+    """What the application sent."""
+
+    messages: list[Message] = field(default_factory=list)
+
+    @property
+    def status(self) -> int:
+        return int(self.messages[0]["status"])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {name.decode(): value.decode() for name, value in self.messages[0]["headers"]}
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.messages[1:])
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+async def call(
+    app: ASGIApp,
+    path: str,
+    body: bytes | Iterable[bytes] = b"",
+    headers: Mapping[str, str] | None = None,
+    method: str = "POST",
+) -> Reply:
+    """One exchange. A body in pieces is sent as such, without a Content-Length; an iterable that ends
+    before the answer is a client that left."""
+    sent = [*(JSON if headers is None else headers).items()]
+    if isinstance(body, bytes):
+        sent.append(("content-length", str(len(body))))
+        pieces = iter([{"type": "http.request", "body": body, "more_body": False}])
+    else:
+        pieces = ({"type": "http.request", "body": piece, "more_body": True} for piece in body)
+    reply = Reply()
+
+    async def receive() -> Message:
+        return next(pieces, {"type": "http.disconnect"})
+
+    async def send(message: Message) -> None:
+        reply.messages.append(message)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode("utf-8", "replace"),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in sent],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8000),
+    }
+    await app(scope, receive, send)
+    return reply
+
+
+async def post(app: ASGIApp, path: str, document: object, **headers: str) -> Reply:
+    """One exchange with a JSON body. Header names are written with underscores."""
+    named_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await call(app, path, json.dumps(document).encode(), JSON | named_headers)
