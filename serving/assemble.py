@@ -1,0 +1,201 @@
+"""From a bundle to an engine: which stages there are and in what order they stand.
+
+Each builder makes the stages of one placement; `compose` makes the pipelines. A deployment calls its own
+builder only, so that no replica holds a model it does not use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+from features.store import OnlineStore
+from serving.config import ServeConfig
+from serving.diversity.mmr import MMRSelector
+from serving.engine import Engine
+from serving.explain.attribution import RankerExplainer
+from serving.expressions import CatalogueFilter
+from serving.filters import (
+    DuplicateFilter,
+    Eligibility,
+    ExpressionFilter,
+    HiddenFilter,
+    excluded,
+    named,
+    seen,
+)
+from serving.hydrators import UserHydrator
+from serving.metrics import NullRecorder, Recorder
+from serving.pipeline import RecommendationPipeline
+from serving.ranking.ranker import AdditiveScorer, RankingHydrator
+from serving.retrieval.blend import CalibratedBlender, Cascade
+from serving.retrieval.index import ExactIndex
+from serving.retrieval.linear import LinearSource
+from serving.retrieval.named import NamedItems
+from serving.retrieval.popular import PopularSource
+from serving.retrieval.similar import SimilarByBehaviour, SimilarByContent
+from serving.retrieval.two_tower import TwoTowerSource
+from serving.stages import Explainer, Hydrator, Scorer, Selector, Source
+from training.bundle import Bundle
+from training.models.blend import Blend
+from training.models.linear import LinearItemModel
+from training.models.ranker import AdditiveRanker
+from training.models.ranking_features import RankingFeatures
+from training.models.statistics import ItemStatistics
+from training.models.two_tower import TwoTowerScorer
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The stages that placement may move; the rest is small and stays with the executor.
+
+    Attributes:
+        hydrators: the ranker's features; empty where a remote ranker hydrates by itself.
+    """
+
+    sources: tuple[Source, ...]
+    hydrators: tuple[Hydrator, ...]
+    scorer: Scorer
+    selector: Selector
+    explainer: Explainer
+
+
+class Models:
+    """A bundle's models, each made from its component when first asked for."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+
+    @cached_property
+    def two_tower(self) -> TwoTowerScorer:
+        return TwoTowerScorer.from_component(self._bundle.component("two_tower"))
+
+    @cached_property
+    def ease(self) -> LinearItemModel:
+        return LinearItemModel.from_component(self._bundle.component("ease"))
+
+    @cached_property
+    def sequential(self) -> LinearItemModel:
+        return LinearItemModel.from_component(self._bundle.component("sequential"))
+
+    @cached_property
+    def statistics(self) -> ItemStatistics:
+        return ItemStatistics.from_component(self._bundle.component("statistics"))
+
+    @cached_property
+    def ranker(self) -> AdditiveRanker:
+        return AdditiveRanker.from_component(self._bundle.component("ranker"))
+
+    @cached_property
+    def blend(self) -> Blend:
+        return Blend.from_component(self._bundle.component("blend"))
+
+    @cached_property
+    def ranking_features(self) -> RankingFeatures:
+        return RankingFeatures(self.two_tower, self.ease, self.sequential, self.statistics)
+
+
+def build_sources(bundle: Bundle, config: ServeConfig) -> tuple[Source, ...]:
+    return _sources(bundle, Models(bundle), config)
+
+
+def build_ranker(bundle: Bundle, config: ServeConfig) -> tuple[tuple[Hydrator, ...], Scorer]:
+    return _ranker(Models(bundle))
+
+
+def build_selector(bundle: Bundle, config: ServeConfig) -> Selector:
+    return _selector(Models(bundle), config)
+
+
+def build_explainer(bundle: Bundle, config: ServeConfig) -> Explainer:
+    return _explainer(bundle, Models(bundle), config)
+
+
+def build_stages(bundle: Bundle, config: ServeConfig) -> Stages:
+    """Every stage in this process, over one copy of each model."""
+    models = Models(bundle)
+    hydrators, scorer = _ranker(models)
+    return Stages(
+        _sources(bundle, models, config),
+        hydrators,
+        scorer,
+        _selector(models, config),
+        _explainer(bundle, models, config),
+    )
+
+
+def compose(
+    bundle: Bundle,
+    stages: Stages,
+    store: OnlineStore,
+    config: ServeConfig,
+    recorder: Recorder | None = None,
+) -> Engine:
+    """The three pipelines over these stages, wherever they run."""
+    models, rules = Models(bundle), CatalogueFilter(bundle.catalogue)
+    pipeline = partial(RecommendationPipeline, budgets=config.budgets, recorder=recorder or NullRecorder())
+    user = UserHydrator(store, bundle.schema, bundle.catalogue)
+    always = (DuplicateFilter(), ExpressionFilter(rules), HiddenFilter("excluded", excluded))
+    names = tuple(source.name for source in stages.sources)
+    unlike = Eligibility(rules, named, excluded).mask
+    return Engine(
+        bundle=bundle.manifest.name,
+        version=bundle.manifest.version,
+        catalogue=bundle.catalogue,
+        recommend=pipeline(
+            query_hydrators=(user,),
+            sources=stages.sources,
+            blender=CalibratedBlender(models.blend, names, config.retrieval.candidates),
+            filters=(*always, HiddenFilter("seen", seen)),
+            hydrators=stages.hydrators,
+            scorer=stages.scorer,
+            selector=stages.selector,
+            explainer=stages.explainer,
+        ),
+        similar=pipeline(
+            sources=(
+                SimilarByBehaviour(models.ease, unlike, config.retrieval.similar),
+                SimilarByContent(bundle.catalogue.features, unlike, config.retrieval.similar),
+            ),
+            blender=Cascade(),
+            filters=(*always, HiddenFilter("named", named)),
+        ),
+        rank=pipeline(
+            query_hydrators=(user,),
+            sources=(NamedItems(models.statistics),),
+            blender=Cascade(),
+            hydrators=stages.hydrators,
+            scorer=stages.scorer,
+            explainer=stages.explainer,
+        ),
+    )
+
+
+def _sources(bundle: Bundle, models: Models, config: ServeConfig) -> tuple[Source, ...]:
+    limits = config.retrieval
+    eligible = Eligibility(CatalogueFilter(bundle.catalogue), seen, excluded).mask
+    index = ExactIndex(models.two_tower.item_vectors)
+    return (
+        TwoTowerSource(models.two_tower, index, eligible, limits.two_tower),
+        LinearSource("ease", models.ease, eligible, limits.ease),
+        LinearSource("sequential", models.sequential, eligible, limits.sequential),
+        PopularSource(models.statistics, eligible, limits.popular),
+    )
+
+
+def _ranker(models: Models) -> tuple[tuple[Hydrator, ...], Scorer]:
+    return (RankingHydrator(models.ranking_features),), AdditiveScorer(models.ranker)
+
+
+def _selector(models: Models, config: ServeConfig) -> Selector:
+    return MMRSelector(models.two_tower.item_vectors, config.diversity.pool)
+
+
+def _explainer(bundle: Bundle, models: Models, config: ServeConfig) -> Explainer:
+    return RankerExplainer(
+        models.ranking_features,
+        models.ranker,
+        {"together": models.ease, "next": models.sequential},
+        bundle.catalogue.titles,
+        config.explain.contributions,
+    )

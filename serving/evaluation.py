@@ -1,0 +1,81 @@
+"""The served pipeline as a recommender that can be judged offline: the same bundle, stages and executor, over
+an online store that holds what was known just before each held-out event."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from features.memory_store import MemoryOnlineStore
+from serving.assemble import build_stages, compose
+from serving.config import Budgets, ServeConfig
+from serving.errors import ServingError
+from serving.pipeline import RecommendationPipeline
+from serving.types import Int32, Query
+from training.bundle import Bundle
+from training.data.tables import Tables
+from training.evaluate import Cases
+
+PATIENT = Budgets(
+    request=60_000, request_max=60_000, features=60_000, source=60_000, ranker=60_000, diversity=60_000
+)
+"""Offline a slow machine must not turn into a worse answer."""
+
+
+class DegradedEvaluation(ServingError):
+    """A stage was lost while the pipeline was being judged: the figures would not be its own."""
+
+
+class ServedPipeline:
+    """Implements `training.evaluate.Recommender` and `Retriever`; diversity is off."""
+
+    name = "marquee"
+
+    def __init__(self, bundle: Bundle, tables: Tables) -> None:
+        self._bundle = bundle
+        self._tables = tables
+        self._config = ServeConfig(bundle=bundle.manifest.version, budgets=PATIENT)
+        self._stages = build_stages(bundle, self._config)
+
+    def recommend(self, cases: Cases, k: int) -> Int32:
+        """int32 [n, k]: the pipeline's answers."""
+        return asyncio.run(self._answers(self._pipeline(cases), cases, k))
+
+    def retrieve(self, cases: Cases, k: int) -> Int32:
+        """int32 [n, k]: the blended candidates, before ranking."""
+        retrieval_only = replace(self._pipeline(cases), hydrators=(), scorer=None, selector=None)
+        return asyncio.run(self._answers(retrieval_only, cases, k))
+
+    def _pipeline(self, cases: Cases) -> RecommendationPipeline:
+        return compose(self._bundle, self._stages, self._store(cases), self._config).recommend
+
+    def _store(self, cases: Cases) -> MemoryOnlineStore:
+        """Users as they were before their held-out event: it and all that follows are left out."""
+        events = cases.data.events
+        known = np.ones(len(events), np.bool_)
+        for position in cases.positions.tolist():
+            known[position : events.offsets[events.user_index[position] + 1]] = False
+        rows = np.sort(events.row[known])
+        tables = self._tables
+        return MemoryOnlineStore.from_events(
+            self._bundle.schema, tables.interactions.take(rows), tables.items, tables.users
+        )
+
+    async def _answers(self, pipeline: RecommendationPipeline, cases: Cases, k: int) -> Int32:
+        found = np.full((len(cases), k), -1, np.int32)
+        for row, query in enumerate(_queries(cases, k)):
+            answer = await pipeline.run(query)
+            if answer.degraded:
+                raise DegradedEvaluation(f"lost {', '.join(answer.degraded)} for user {query.user_id!r}")
+            found[row, : len(answer.batch)] = answer.batch.item_index
+        return found
+
+
+def _queries(cases: Cases, k: int) -> Iterator[Query]:
+    for user_id, now in zip(cases.user_ids, cases.now.tolist(), strict=True):
+        deadline = time.monotonic() + PATIENT.request / 1e3
+        yield Query(request_id="evaluation", user_id=user_id, now=float(now), deadline=deadline, count=k)

@@ -1,0 +1,78 @@
+"""`marquee evaluate`: judges the served pipeline beside popularity and EASE, and writes the table into the
+bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from features.schema import SchemaError
+from serving.cli import fail
+from serving.errors import ServingError
+from training.data.manifest import DataError
+from training.manifest import FILE_NAME, BundleError, Manifest, latest
+
+console = Console()
+
+
+def evaluate(
+    home: Annotated[
+        Path, typer.Option(envvar="MARQUEE_HOME", help="Where data, features and bundles are kept.")
+    ] = Path(".marquee"),
+    bundle: Annotated[
+        Path | None, typer.Option(help="Folder of a bundle; the one trained last where unset.")
+    ] = None,
+    validation: Annotated[
+        bool, typer.Option("--validation", help="Judge on the validation split; nothing is written.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Judge again even if the bundle has figures.")
+    ] = False,
+) -> None:
+    """Evaluate the served pipeline on each user's held-out last interaction."""
+    try:
+        directory = bundle or latest(home / "bundles")
+        if _has_figures(directory) and not (force or validation):
+            console.print(f"Bundle {directory.name} is evaluated already; --force does it again.")
+            return
+        _evaluate(directory, home / "data", validation)
+    except (BundleError, DataError, SchemaError, ServingError) as error:
+        fail(error)
+
+
+def _has_figures(directory: Path) -> bool:
+    try:
+        text = (directory / FILE_NAME).read_text(encoding="utf-8")
+    except OSError as error:
+        raise BundleError(f"no bundle at {directory} ({error}); run `marquee train` first") from None
+    return bool(Manifest.from_json(text, str(directory)).metrics)
+
+
+def _evaluate(directory: Path, data: Path, validation: bool) -> None:
+    from serving.evaluation import ServedPipeline
+    from training import evaluate as protocol
+    from training.bundle import read_bundle, write_metrics
+    from training.data.tables import Tables
+    from training.dataset import build
+
+    with console.status("Reading the bundle and its data ..."):
+        served = read_bundle(str(directory))
+        tables = Tables.read(data)
+        dataset = build(tables, served.schema)
+        recommenders = (
+            protocol.Popularity.fit(dataset),
+            protocol.Ease.fit(dataset),
+            ServedPipeline(served, tables),
+        )
+    cases = protocol.Cases(dataset, dataset.validation if validation else dataset.test)
+    with console.status(f"Asking for {len(cases):,} users, each as of just before the held-out event ..."):
+        rows = protocol.evaluate(recommenders, cases)
+    split = "validation" if validation else "test"
+    console.print(
+        protocol.render(rows, f"Bundle {directory.name}: {split}, leave-one-out by time, full catalogue")
+    )
+    if not validation:
+        write_metrics(directory, protocol.as_metrics(rows))

@@ -1,0 +1,59 @@
+"""Blenders: what several sources brought becomes one batch, each item once, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.types import CandidateBatch, Int32, Query
+from training.models.blend import Blend
+
+
+class CalibratedBlender:
+    """Scores of different scales become probabilities, learned with the bundle; quotas keep every source
+    in the answer."""
+
+    name = "calibrated"
+
+    def __init__(self, model: Blend, sources: tuple[str, ...], limit: int) -> None:
+        """`sources[i]` is the name of source i of the pipeline."""
+        self._model = model
+        self._sources = sources
+        self._limit = limit
+
+    def enabled(self, query: Query) -> bool:
+        return True
+
+    def blend(self, query: Query, batches: Sequence[CandidateBatch | None]) -> CandidateBatch:
+        brought = {
+            name: (batch.item_index, batch.retrieval_score)
+            for name, batch in zip(self._sources, batches, strict=True)
+            if batch is not None
+        }
+        items, probability, _ = self._model.blend(brought, max(self._limit, query.count))
+        return CandidateBatch(items, _source_bits(items, batches), probability)
+
+
+class Cascade:
+    """All of the first source, then what only the second brought, and so on: for sources whose scores
+    cannot be compared but whose order of trust is known."""
+
+    name = "cascade"
+
+    def enabled(self, query: Query) -> bool:
+        return True
+
+    def blend(self, query: Query, batches: Sequence[CandidateBatch | None]) -> CandidateBatch:
+        every = CandidateBatch.concat([batch for batch in batches if batch is not None])
+        first = np.sort(np.unique(every.item_index, return_index=True)[1])
+        kept = every.take(first)
+        return CandidateBatch(kept.item_index, _source_bits(kept.item_index, batches), kept.retrieval_score)
+
+
+def _source_bits(items: Int32, batches: Sequence[CandidateBatch | None]) -> NDArray[np.uint32]:
+    """For each item, the bits of all sources that brought it, as the pipeline numbers them."""
+    bits = [np.isin(items, b.item_index) * b.source[:1].max(initial=0) for b in batches if b is not None]
+    return reduce(np.bitwise_or, bits, np.zeros(len(items), np.uint32)).astype(np.uint32)
