@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from urllib.parse import parse_qs, unquote, urlsplit
 
 CONNECT_TIMEOUT_S = 0.25
@@ -30,8 +31,8 @@ def connection_string(url: str, timeout_s: float, connections: int | None = None
     Raises:
         RedisUrlError: another scheme, no host, or a malformed port or database.
     """
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port, db = parts.port or 6379, int(parts.path.strip("/") or parse_qs(parts.query).get("db", ["0"])[0])
     except ValueError as error:
         raise RedisUrlError(f"{redacted(url)}: {error}") from None
@@ -52,13 +53,10 @@ def connection_string(url: str, timeout_s: float, connections: int | None = None
     for name, value in (("username", parts.username), ("password", parts.password)):
         if value:
             options[name] = unquote(value)
-    encoded = (
-        f"{name}={json.dumps(value).replace(',', chr(92) + 'u002c')}" for name, value in options.items()
-    )
+    encoded = (f"{name}={json.dumps(value)}".replace(",", r"\u002c") for name, value in options.items())
     return ",".join((f"{parts.hostname}:{port}", *encoded))
 
 
 def redacted(url: str) -> str:
     """The URL without its password, for messages."""
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":***@") if password else url
+    return re.sub(r"://([^:/@]*):.*@", r"://\1:***@", url)
