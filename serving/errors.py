@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ServingError(Exception):
     """Base of everything the core raises on purpose."""
@@ -15,12 +17,17 @@ class Unavailable(ServingError):
         self.retry_after_s = retry_after_s
 
 
-class UnknownItem(ServingError):
-    """An item id that the bundle in service does not hold."""
+class UnknownItems(ServingError):
+    """Items the request is about, and which the bundle in service does not hold.
 
-    def __init__(self, item_id: str) -> None:
-        super().__init__(f"item {item_id!r} is not in the catalogue")
-        self.item_id = item_id
+    Attributes:
+        field: where the request names them.
+    """
+
+    def __init__(self, field: str, item_ids: Sequence[str]) -> None:
+        super().__init__(f"not in the catalogue: {', '.join(map(repr, item_ids[:10]))}")
+        self.field = field
+        self.item_ids = tuple(item_ids)
 
 
 class InvalidFilter(ServingError):

@@ -110,7 +110,7 @@ class RecommendationPipeline:
             query=query,
             batch=batch,
             sources=tuple(source.name for source in self.sources),
-            tier=self._tier(query, brought),
+            tier=self._tier(query, brought, batch),
             explanations=explanations,
             degraded=tuple(ledger.degraded),
             timings_ms=ledger.timings_ms,
@@ -271,11 +271,12 @@ class RecommendationPipeline:
             raise InvariantViolation(f"{explainer.name} explained {len(explained)} of {len(batch)} items")
         return explained
 
-    def _tier(self, query: Query, brought: list[CandidateBatch | None]) -> Tier:
-        personal = any(
-            source.personal and batch is not None and len(batch) > 0
-            for source, batch in zip(self.sources, brought, strict=True)
-        )
+    def _tier(self, query: Query, brought: list[CandidateBatch | None], batch: CandidateBatch) -> Tier:
+        """Personal is what a personal source brought; where no source is, what was ranked for this user."""
+        by_source = [
+            bool(batch) for source, batch in zip(self.sources, brought, strict=True) if source.personal
+        ]
+        personal = any(by_source) if by_source else batch.score is not None
         if not personal:
             return "popular"
         return "session" if query.session else "personalized"

@@ -13,7 +13,7 @@ import numpy as np
 
 from serving.config import DiversityConfig
 from serving.engine import Engine
-from serving.errors import ServingError
+from serving.errors import UnknownItems
 from serving.schemas import (
     RECOMMENDATION_RESPONSE,
     SIMILAR_RESPONSE,
@@ -29,19 +29,6 @@ from serving.schemas import (
 )
 from serving.types import Diversity, Explanation, History, Int32, Query, Recommendation
 from training.catalogue import Catalogue
-
-
-class UnknownItems(ServingError):
-    """Items the request is about, and which the bundle in service does not hold.
-
-    Attributes:
-        field: where the request names them.
-    """
-
-    def __init__(self, field: str, item_ids: Sequence[str]) -> None:
-        super().__init__(f"not in the catalogue: {', '.join(map(repr, item_ids[:10]))}")
-        self.field = field
-        self.item_ids = tuple(item_ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+CACHED_PROPERTIES = 20_000
+"""Items whose properties are kept as Python objects, about 1 kB each: what is shown most is few items, and
+reading ten from Arrow costs 0.1 ms, a third of an answer's HTTP time."""
+
 
 @dataclass(frozen=True)
 class Catalogue:
@@ -48,9 +52,24 @@ class Catalogue:
         return tuple(name for name in self.table.column_names if name != "item_id")
 
     def properties(self, indices: Sequence[int] | NDArray[np.int32]) -> list[dict[str, object]]:
-        """One JSON-ready dict an item, without empty values."""
+        """One JSON-ready dict an item, without empty values. Shared between calls: read, never changed."""
+        cached = self._property_cache
+        wanted = [int(index) for index in indices]
+        missing = [index for index in wanted if index not in cached]
+        if missing:
+            if len(cached) + len(missing) > CACHED_PROPERTIES:
+                cached.clear()
+                missing = wanted
+            cached.update(zip(missing, self._read_properties(missing), strict=True))
+        return [cached[index] for index in wanted]
+
+    def _read_properties(self, indices: Sequence[int]) -> list[dict[str, object]]:
         rows = self.table.select(self.property_names).take(pa.array(indices, pa.int32())).to_pylist()
         return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+    @cached_property
+    def _property_cache(self) -> dict[int, dict[str, object]]:
+        return {}
 
     @cached_property
     def titles(self) -> tuple[str, ...]:
