@@ -1,0 +1,72 @@
+"""From a configuration to a Ray Serve application: which stages become deployments, and how large.
+
+serve.run(build(ServeConfig(bundle="file:///…")))            # here
+serveConfigV2.applications[].import_path: serving.app:build  # on Kubernetes
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve
+from ray.serve.config import AutoscalingConfig, BackpressureConfig
+from ray.serve.deployment import Application, Deployment
+
+from serving.config import DeploymentConfig, Placement, ServeConfig
+from serving.deployments.diversifier import Diversifier
+from serving.deployments.explainer import ExplainerReplica
+from serving.deployments.ingress import Ingress
+from serving.deployments.ranker import Ranker
+from serving.deployments.retriever import Retriever
+from serving.settings import Settings
+
+RETRY_AFTER_S = 1.0
+"""Seconds a client turned away is asked to wait: about the time in which a full queue drains."""
+
+
+def build(config: ServeConfig | dict[str, Any]) -> Application:
+    """The application. A stage placed as a deployment becomes one; the others run in the ingress.
+
+    Raises:
+        pydantic.ValidationError: the configuration is not a `ServeConfig`.
+    """
+    config = ServeConfig.model_validate(config)
+    sizes, placement = config.deployments, config.placement
+    rollout = {"bundle": config.bundle}
+
+    def stage(shell: type, where: Placement, size: DeploymentConfig) -> Application | None:
+        if where is Placement.INLINE:
+            return None
+        return _deployment(shell, **options(size), user_config=rollout).bind(config)
+
+    ingress = options(sizes.ingress)
+    if metrics := Settings.read().metrics_dir:
+        # Before the replica imports prometheus_client; and for nobody else, as Ray's own agents use it too.
+        ingress["ray_actor_options"]["runtime_env"] = {"env_vars": {"PROMETHEUS_MULTIPROC_DIR": str(metrics)}}
+    return _deployment(serve.ingress()(Ingress), **ingress, user_config=rollout).bind(
+        config,
+        retrieval=stage(Retriever, placement.retrieval, sizes.retrieval),
+        ranking=stage(Ranker, placement.ranking, sizes.ranking),
+        diversity=stage(Diversifier, placement.diversity, sizes.diversity),
+        explain=stage(ExplainerReplica, placement.explain, sizes.explain),
+    )
+
+
+def _deployment(shell: type, **given: Any) -> Deployment:
+    made = serve.deployment(**given)(shell)  # with a class first it is typed as a decorator
+    assert isinstance(made, Deployment)
+    return made
+
+
+def options(size: DeploymentConfig) -> dict[str, Any]:
+    """One deployment's numbers, in Ray Serve's words."""
+    return {
+        "max_ongoing_requests": size.max_ongoing_requests,
+        "max_queued_requests": size.max_queued_requests,
+        "backpressure_config": BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
+        "autoscaling_config": AutoscalingConfig(**size.autoscaling.model_dump()),
+        "health_check_period_s": size.health_check_period_s,
+        "health_check_timeout_s": size.health_check_timeout_s,
+        "graceful_shutdown_timeout_s": size.graceful_shutdown_timeout_s,
+        "ray_actor_options": {"num_cpus": size.num_cpus, "num_gpus": size.num_gpus},
+    }

@@ -1,0 +1,191 @@
+"""From a bundle's URL to an engine that has answered: read, checked, composed as placed, warmed up.
+
+Imported on ingress replicas only, because torch and Feast take seconds to import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from features.feast_store import FeastOnlineStore
+from features.marker import materialized
+from features.schema import FeatureSchema
+from features.store import OnlineStoreError
+from serving.assemble import (
+    Stages,
+    build_explainer,
+    build_ranker,
+    build_selector,
+    build_sources,
+    build_stages,
+    compose,
+)
+from serving.config import ServeConfig
+from serving.engine import Engine
+from serving.errors import ServingError, Unavailable
+from serving.metrics import NullRecorder, Recorder
+from serving.pipeline import FEATURES
+from serving.remote import RemoteExplainer, RemoteScorer, RemoteSelector, remote_sources
+from serving.stages import Source
+from serving.traffic import OtherBundle
+from serving.types import Diversity, History, Query
+from training.bundle import Bundle, read_bundle
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
+
+log = logging.getLogger(__name__)
+
+WARM_UP_S = 30.0
+"""Seconds that the replicas of other stages have to load the bundle before a swap is given up."""
+
+WARM_UP_PAUSE_S = 0.25
+"""Seconds between two looks at them."""
+
+
+class WarmUpFailed(ServingError):
+    """An engine did not answer, or not without losing a stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handles:
+    """Where stages run; None places a stage in this replica."""
+
+    retrieval: DeploymentHandle[Any] | None = None
+    ranking: DeploymentHandle[Any] | None = None
+    diversity: DeploymentHandle[Any] | None = None
+    explain: DeploymentHandle[Any] | None = None
+
+    def __bool__(self) -> bool:
+        return any((self.retrieval, self.ranking, self.diversity, self.explain))
+
+
+@dataclass
+class EngineLoader:
+    config: ServeConfig
+    handles: Handles
+    redis_url: str
+    recorder: Recorder
+    _store: tuple[str, FeastOnlineStore] | None = field(default=None, repr=False)
+
+    async def load(self, url: str, *, whole: bool) -> Engine:
+        """The engine over the bundle at `url`.
+
+        Raises:
+            BundleError: the bundle was refused.
+            WarmUpFailed: `whole` was asked for, and the engine answers only without some stage.
+        """
+        bundle = await asyncio.to_thread(self._read, url)
+        store = await asyncio.to_thread(self._open_store, bundle.schema)
+        engine = compose(bundle, await self._stages(bundle), store, self.config, self.recorder)
+        lost = await _warm_up(engine)
+        if lost and whole:
+            raise WarmUpFailed(f"bundle {engine.version} answers only without {', '.join(lost)}")
+        return engine
+
+    def _read(self, url: str) -> Bundle:
+        return read_bundle(url, fingerprint=_online_fingerprint(self.redis_url))
+
+    def _open_store(self, schema: FeatureSchema) -> FeastOnlineStore:
+        """The one in use where the schema is the same, so that a swap opens no connections."""
+        fingerprint = schema.fingerprint()
+        if self._store is None or self._store[0] != fingerprint:
+            self._store = fingerprint, FeastOnlineStore(schema, self.redis_url)
+        return self._store[1]
+
+    async def _stages(self, bundle: Bundle) -> Stages:
+        """Each stage where its placement says."""
+        config, version = self.config, bundle.manifest.version
+        if not self.handles:
+            return await asyncio.to_thread(build_stages, bundle, config)
+        hydrators, scorer = (
+            ((), RemoteScorer(version, self.handles.ranking.score.remote))
+            if self.handles.ranking
+            else await asyncio.to_thread(build_ranker, bundle, config)
+        )
+        return Stages(
+            sources=await self._sources(bundle),
+            hydrators=hydrators,
+            scorer=scorer,
+            selector=RemoteSelector(version, self.handles.diversity.select.remote)
+            if self.handles.diversity
+            else await asyncio.to_thread(build_selector, bundle, config),
+            explainer=RemoteExplainer(version, self.handles.explain.explain.remote)
+            if self.handles.explain
+            else await asyncio.to_thread(build_explainer, bundle, config),
+        )
+
+    async def _sources(self, bundle: Bundle) -> tuple[Source, ...]:
+        if self.handles.retrieval is None:
+            return await asyncio.to_thread(build_sources, bundle, self.config)
+        version, retriever = bundle.manifest.version, self.handles.retrieval
+        async for _ in _tries():
+            try:
+                infos = await retriever.describe.remote(version)
+            except OtherBundle as error:
+                log.info("waiting for the retriever: %s", error)
+            else:
+                budget_s = self.config.budgets.source / 1e3
+                return remote_sources(version, infos, retriever.retrieve.remote, budget_s)
+        raise WarmUpFailed(f"no retriever took bundle {version} within {WARM_UP_S:g} s")
+
+
+def _online_fingerprint(redis_url: str) -> str | None:
+    """The schema that the rows in Redis follow; None where there are none or Redis is down, and requests are
+    then answered without features."""
+    try:
+        version = materialized(redis_url)
+    except OnlineStoreError as error:
+        log.warning("cannot tell which features are online: %s", error)
+        return None
+    return None if version is None else version.partition(":")[0]
+
+
+async def _warm_up(engine: Engine) -> set[str]:
+    """Answers two made-up queries, unrecorded, until none of them loses a stage, and says what was still lost
+    when time was up. Lost features do not count: the store is not the bundle's."""
+    pipeline = replace(engine.recommend, recorder=NullRecorder())
+    lost: set[str] = set()
+    async for _ in _tries():
+        lost = set()
+        for query in _made_up(len(engine.catalogue)):
+            try:
+                lost |= {*(await pipeline.run(query)).degraded} - {FEATURES}
+            except Unavailable as error:
+                lost |= {str(error)}
+        if not lost:
+            break
+    return lost
+
+
+def _made_up(n_items: int) -> tuple[Query, Query]:
+    """A user nobody knows, and a session that touches every stage."""
+    now, items = time.time(), np.arange(min(3, n_items), dtype=np.int32)
+    unknown = Query(
+        request_id="warm-up",
+        user_id="warm-up",
+        now=now,
+        deadline=time.monotonic() + WARM_UP_S,
+        count=10,
+        diversity=Diversity("mmr", 0.3),
+        explain=True,
+    )
+    history = History(items, np.ones(len(items), np.float32), np.full(len(items), now))
+    return unknown, replace(unknown, user_id=None, session=True, history=history)
+
+
+async def _tries() -> AsyncIterator[None]:
+    """One go at once, then more with pauses until `WARM_UP_S` have passed."""
+    end = time.monotonic() + WARM_UP_S
+    while True:
+        yield
+        if time.monotonic() > end:
+            return
+        await asyncio.sleep(WARM_UP_PAUSE_S)

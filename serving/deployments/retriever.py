@@ -1,0 +1,44 @@
+"""Retrieval on replicas of its own: every source of a request in one call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from serving.config import ServeConfig
+from serving.deployments.shell import Shell
+from serving.remote import Brought, SourceInfo
+from serving.stages import Source
+from serving.types import Query
+from training.bundle import Bundle
+
+log = logging.getLogger(__name__)
+
+
+class Retriever(Shell[tuple[Source, ...]]):
+    def _build(self, bundle: Bundle, config: ServeConfig) -> tuple[Source, ...]:
+        from serving.assemble import build_sources
+
+        return build_sources(bundle, config)
+
+    async def describe(self, version: str) -> tuple[SourceInfo, ...]:
+        """The sources, in the order in which `retrieve` answers."""
+        return tuple(SourceInfo(source.name, source.personal) for source in self._stage(version))
+
+    async def retrieve(self, version: str, query: Query, within_s: float) -> tuple[Brought, ...]:
+        """What each source made of the query. One that fails or takes longer than `within_s` seconds costs
+        the others nothing."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_ask(source, query, within_s)) for source in self._stage(version)]
+        return tuple(task.result() for task in tasks)
+
+
+async def _ask(source: Source, query: Query, within_s: float) -> Brought:
+    if not source.enabled(query):
+        return None
+    try:
+        async with asyncio.timeout(within_s):
+            return await source.retrieve(query)
+    except Exception as error:
+        log.warning("source %s failed: %r", source.name, error)
+        return type(error).__name__

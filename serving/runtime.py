@@ -1,0 +1,232 @@
+"""One run on this machine: Redis, Ray and Serve started in order, and nothing of them left at the end.
+
+A run has its own short folder, ports and token, so that runs stand side by side; only PORT is given. Ray
+reads its settings when it is imported, so it is imported in here, and a process makes one run only.
+
+Does not belong here: what the user sees (`serving.cli`), and clusters that exist already.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from features import embedded
+from features.marker import materialized
+from serving.config import Placement, ServeConfig
+from serving.guard import RUN_ID, Guard
+from serving.ports import check_port, free_block
+from serving.settings import Settings
+from training.bundle import read_bundle
+
+APP = "marquee"
+
+LOGICAL_CPUS = 2
+"""CPUs declared to Ray. On one machine they only decide placement, so reservations are scaled down to fit;
+Ray also starts this many workers in advance, and each costs a second of CPU."""
+
+OBJECT_STORE_BYTES = 100 << 20
+"""Ray's shared memory. Nothing of ours goes there: what crosses between replicas is a few kB."""
+
+_RAISED = re.compile(r"[\w.]+(Error|Exception|Failed)\b.*: .+")
+"""The line of a traceback that says what was raised."""
+
+ANSWER_S = 30.0
+"""Seconds after which Serve gives up a request: above the application's deadlines, so it answers first."""
+
+
+class StartFailed(Exception):
+    """The run did not start; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Attributes:
+    url: where it answers.
+    folder: the run's own files, logs included; gone when it ends.
+    """
+
+    url: str
+    folder: Path
+
+
+@contextmanager
+def running(
+    config: ServeConfig,
+    settings: Settings,
+    *,
+    num_gpus: int | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Iterator[Running]:
+    """Serves `config` until the block is left; it answers when the block is entered.
+
+    Args:
+        num_gpus: GPUs declared to Ray; None counts those of the machine.
+        progress: told what happens now.
+
+    Raises:
+        SettingError: PORT is taken, or HOST is not an address of this machine.
+        EmbeddedRedisError: the embedded server does not start.
+        OnlineStoreError, BundleError: see `check_contents`.
+        StartFailed: Redis holds no features, or the application did not start.
+    """
+    if "ray.serve" in sys.modules:
+        raise RuntimeError("Ray Serve was imported before its settings were made")
+    check_port(settings)
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="mq", dir="/tmp"))  # short: sockets' paths end at 107 bytes
+        tag = secrets.token_hex(8)
+        guard = Guard(tag, folder)
+        stack.callback(guard.release)
+        stack.enter_context(environment({RUN_ID: tag, "MARQUEE_HOME": str(settings.home.resolve())}))
+        progress("Starting Redis" if settings.redis_url is None else "Connecting to Redis")
+        redis_url = stack.enter_context(embedded.redis_url(settings.home / "redis", settings.redis_url))
+        progress("Checking the bundle")
+        check_contents(config, redis_url)
+        stack.enter_context(environment({"REDIS_URL": redis_url, **ray_environment(folder, free_block())}))
+        stack.enter_context(_ray(folder, num_gpus, progress))
+        _deploy(fitted(config, LOGICAL_CPUS), settings, progress)
+        yield Running(settings.url, folder)
+
+
+def ray_environment(folder: Path, ports: range) -> dict[str, str]:
+    """What Ray and its HAProxy read: the throughput settings, files in the run's folder, the run's ports, and
+    a token without which nobody else on the machine may use this Ray."""
+    haproxy, metrics = folder / "h", folder / "metrics"
+    haproxy.mkdir()
+    metrics.mkdir()
+    named, http, grpc = ports[:4], ports[4:14], ports[14:]
+    return {
+        "MARQUEE_METRICS_DIR": str(metrics),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "m.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(named[0]),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(named[1]),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(named[2]),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(named[3]),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(http[0]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(http[-1]),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(grpc[0]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(grpc[-1]),
+    }
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """These variables, for this process and those it starts; afterwards as before."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def fitted(config: ServeConfig, cpus: float) -> ServeConfig:
+    """The configuration with CPU reservations that fit into `cpus` even when every stage has scaled out."""
+    sizes, placement = config.deployments, config.placement
+    placed = {"ingress"} | {
+        stage for stage, where in placement.model_dump().items() if where is Placement.DEPLOYMENT
+    }
+    each = {stage: getattr(sizes, stage) for stage in placed}
+    asked = sum(size.num_cpus * size.autoscaling.max_replicas for size in each.values())
+    if asked <= cpus:
+        return config
+    share = cpus / asked
+    smaller = {
+        stage: size.model_copy(update={"num_cpus": int(size.num_cpus * share * 1e3) / 1e3})
+        for stage, size in each.items()
+    }
+    return config.model_copy(update={"deployments": sizes.model_copy(update=smaller)})
+
+
+def check_contents(config: ServeConfig, redis_url: str) -> None:
+    """Looks at what a replica would refuse, before Ray is started for nothing.
+
+    Raises:
+        OnlineStoreError: Redis cannot be used.
+        StartFailed: it holds no features.
+        BundleError: the bundle is missing, half-written or altered, or does not fit the features.
+    """
+    online = materialized(redis_url)
+    if online is None:
+        raise StartFailed("Redis holds no features; run `marquee features` first")
+    read_bundle(config.bundle, fingerprint=online.partition(":")[0])
+
+
+@contextmanager
+def _ray(folder: Path, num_gpus: int | None, progress: Callable[[str], None]) -> Iterator[None]:
+    progress("Starting Ray")
+    import ray
+
+    try:
+        ray.init(
+            address="local",
+            num_cpus=LOGICAL_CPUS,
+            num_gpus=num_gpus,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=str(folder / "r"),
+        )
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _deploy(config: ServeConfig, settings: Settings, progress: Callable[[str], None]) -> None:
+    progress("Starting Ray Serve")
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    quiet = {"enable_access_log": False, "log_level": "WARNING"}
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options=HTTPOptions(host=settings.host, port=settings.port, request_timeout_s=ANSWER_S),
+        logging_config=quiet,
+    )
+    progress("Loading the bundle")
+    from serving.app import build
+
+    try:
+        serve.run(build(config), name=APP, route_prefix="/", logging_config=quiet)
+    except RuntimeError as error:
+        raise StartFailed(f"the application did not start: {_cause(error)}") from None
+
+
+def _cause(error: RuntimeError) -> str:
+    """What a replica raised, from the traceback that Serve keeps of it; else Serve's own words."""
+    from ray import serve
+
+    for application in serve.status().applications.values():
+        for name, deployment in application.deployments.items():
+            raised = [line for line in deployment.message.splitlines() if _RAISED.match(line)]
+            if raised:
+                return f"{name}: {raised[-1]}"
+    return str(error)

@@ -1,0 +1,172 @@
+"""What a run rests on: settings, ports, reservations that fit, and a guard that outlives it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from serving import guard
+from serving.config import (
+    Autoscaling,
+    DeploymentConfig,
+    DeploymentsConfig,
+    Placement,
+    PlacementConfig,
+    ServeConfig,
+)
+from serving.ports import PORT_BLOCK, check_port, free_block
+from serving.preflight import findings
+from serving.runtime import LOGICAL_CPUS, environment, fitted, ray_environment
+from serving.settings import SettingError, Settings
+
+EVERYWHERE = dict.fromkeys(("retrieval", "ranking", "diversity", "explain"), Placement.DEPLOYMENT)
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "65536", "-1", "8 000", "٨٠٠٠"])
+def test_a_port_that_is_none_is_named(port: str) -> None:
+    with pytest.raises(SettingError, match="PORT must be a whole number"):
+        Settings.read({"PORT": port})
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert Settings.read({"PORT": "", "REDIS_URL": "", "HOST": ""}) == Settings()
+
+
+def test_the_command_line_wins_over_the_environment_and_silence_does_not() -> None:
+    settings = Settings.read({"PORT": "8001", "HOST": "0.0.0.0"}).override(port=8002, host=None)
+    assert (settings.port, settings.host, settings.url) == (8002, "0.0.0.0", "http://127.0.0.1:8002")
+
+
+def test_a_taken_port_is_refused_in_one_line_that_says_what_to_set() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingError, match=rf"cannot listen on 127.0.0.1:{port} .* PORT=") as refused:
+            check_port(Settings(port=port))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_host_that_is_none_is_named() -> None:
+    with pytest.raises(SettingError, match="HOST"):
+        check_port(Settings(host="no host", port=1234))
+
+
+def test_a_block_leaves_out_ports_that_are_in_use() -> None:
+    block = free_block()
+    assert len(block) == PORT_BLOCK
+    with socket.create_server(("127.0.0.1", block[3])):
+        assert block[3] not in free_block()
+
+
+def test_two_runs_have_neither_ports_nor_files_nor_tokens_in_common(tmp_path: Path) -> None:
+    made = []
+    for name, ports in (("a", range(20_000, 20_024)), ("b", range(20_024, 20_048))):
+        folder = tmp_path / name
+        folder.mkdir()
+        made.append(ray_environment(folder, ports))
+    first, second = made
+    own = {name for name in first if "PORT" in name or "LOC" in name or "PATH" in name or "TOKEN" in name}
+    assert {name for name in own if first[name] == second[name]} == set()
+    assert {name for name in own if name.endswith("_PORT")} >= {"RAY_SERVE_HAPROXY_STATS_PORT"}
+
+
+def test_the_environment_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARQUEE_A", "before")
+    monkeypatch.delenv("MARQUEE_B", raising=False)
+    with environment({"MARQUEE_A": "1", "MARQUEE_B": "2"}):
+        assert (os.environ["MARQUEE_A"], os.environ["MARQUEE_B"]) == ("1", "2")
+    assert os.environ["MARQUEE_A"] == "before"
+    assert "MARQUEE_B" not in os.environ
+
+
+def test_a_configuration_that_fits_is_left_alone() -> None:
+    config = ServeConfig(bundle="b")
+    assert fitted(config, LOGICAL_CPUS) is config
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_every_replica_of_a_distributed_application_fits_on_one_machine(replicas: int) -> None:
+    size = DeploymentConfig(num_cpus=1, num_gpus=1, autoscaling=Autoscaling(max_replicas=replicas))
+    sizes = DeploymentsConfig(ingress=size, retrieval=size, ranking=size, diversity=size, explain=size)
+    config = fitted(
+        ServeConfig(bundle="b", placement=PlacementConfig(**EVERYWHERE), deployments=sizes), LOGICAL_CPUS
+    )
+    each = [getattr(config.deployments, name) for name in ("ingress", *EVERYWHERE)]
+    assert 0 < sum(one.num_cpus * replicas for one in each) <= LOGICAL_CPUS
+    assert {one.num_gpus for one in each} == {1}
+
+
+def test_doctor_names_what_is_wrong(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(
+            port=taken.getsockname()[1],
+            home=tmp_path / "home",
+            redis_url="redis://127.0.0.1:1/0",
+            dataset_path=tmp_path / "absent",
+        )
+        found = {finding.check: finding for finding in findings(settings)}
+    assert {name for name, finding in found.items() if not finding.ok} == {
+        "PORT",
+        "REDIS_URL",
+        "DATASET_PATH",
+    }
+    assert "does not exist" in found["DATASET_PATH"].detail
+
+
+def test_doctor_is_content_with_the_defaults(tmp_path: Path) -> None:
+    [port] = free_block()[:1]
+    assert all(finding.ok for finding in findings(Settings(port=port, home=tmp_path)))
+
+
+# Everybody's output is one pipe, so its end of file says that all of them are gone.
+CHILD = """
+import os, signal, sys, time
+if "stubborn" in sys.argv:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+PARENT = """
+import os, subprocess, sys
+from pathlib import Path
+from serving.guard import RUN_ID, Guard
+tag, folder, child = sys.argv[1:]
+guard = Guard(tag, Path(folder))
+os.environ[RUN_ID] = tag
+subprocess.Popen([sys.executable, "-c", child], start_new_session=True).wait()
+"""
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the guard reads /proc")
+
+
+@linux
+def test_a_killed_run_leaves_neither_processes_nor_its_folder(tmp_path: Path) -> None:
+    tag, folder = "test-" + os.urandom(4).hex(), tmp_path / "run"
+    folder.mkdir()
+    command = [sys.executable, "-c", PARENT, tag, str(folder), CHILD]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert guard.members(tag) == [child]
+        parent.send_signal(signal.SIGKILL)
+        parent.stdout.read()
+    assert guard.members(tag) == []
+    assert not folder.exists()
+
+
+@linux
+def test_a_process_that_ignores_sigterm_is_killed() -> None:
+    tag = "test-" + os.urandom(4).hex()
+    command = [sys.executable, "-c", CHILD, "stubborn"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, guard.RUN_ID: tag}
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        ending = threading.Thread(target=guard.end_all, args=(tag, 0.0))  # it waits for us to reap the child
+        ending.start()
+        assert child.wait() == -signal.SIGKILL
+        ending.join()
