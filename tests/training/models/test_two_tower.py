@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.training.models.worlds import N_ITEMS, USER_WIDTH, floats, history, network, sequences
+from training.losses import accidental_hits, log_frequency, sampled_softmax
+from training.models import histories
+from training.models.two_tower import TwoTower, TwoTowerScorer, TwoTowerSettings, expand
+
+seeds = st.integers(0, 10_000)
+
+
+@given(seeds, st.integers(0, 9))
+def test_the_scorer_equals_the_network(seed: int, length: int) -> None:
+    """One user in numpy against a padded batch in torch; the history may be empty, or longer than is read."""
+    rng = np.random.default_rng(seed)
+    model = network(rng)
+    scorer, past, features = model.scorer(), history(rng, length), floats(rng, USER_WIDTH)
+    offsets, event = np.array([0, length + 1]), np.array([length])
+    rectangle = histories.padded(offsets, np.append(past, 0), event, model.settings.history, N_ITEMS)
+    with torch.no_grad():
+        items = model.items()
+        expected = model.users(torch.from_numpy(rectangle), torch.from_numpy(features)[None], items)[0]
+        logits = model(torch.from_numpy(rectangle), torch.from_numpy(features)[None], torch.tensor([3]))
+    found = scorer.user_vector(past, features)
+    assert found.dtype == scorer.item_vectors.dtype == scorer.logits(past, features).dtype == np.float32
+    np.testing.assert_allclose(found, expected.numpy(), atol=2e-5)
+    np.testing.assert_allclose(scorer.logits(past, features)[3], logits[0, 0].item(), rtol=1e-3, atol=1e-4)
+
+
+@given(seeds, st.integers(0, 9))
+def test_vectors_are_of_unit_length_and_no_features_count_as_zeros(seed: int, length: int) -> None:
+    rng = np.random.default_rng(seed)
+    scorer, past = network(rng).scorer(), history(rng, length)
+    np.testing.assert_allclose(np.linalg.norm(scorer.item_vectors, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(scorer.user_vector(past, None)), 1, rtol=1e-5)
+    np.testing.assert_array_equal(
+        scorer.user_vector(past, None), scorer.user_vector(past, np.zeros(USER_WIDTH, np.float32))
+    )
+
+
+def test_forward_holds_the_items_taken_on_its_diagonal_and_padding_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    model = network(rng)
+    rectangle = torch.tensor([[4, 5, N_ITEMS], [7, N_ITEMS, N_ITEMS]])
+    features, target = torch.from_numpy(floats(rng, 2, USER_WIDTH)), torch.tensor([1, 2])
+    with torch.no_grad():
+        logits = model(rectangle, features, target)
+        vectors = torch.nn.functional.normalize(model.items(), dim=-1)
+        alone = model.users(rectangle[1:, :1], features[1:], model.items())
+    assert logits.shape == (2, 2)
+    torch.testing.assert_close(logits[1], model.log_scale.exp() * (alone @ vectors[target].T)[0])
+
+
+def test_training_may_drop_any_event_but_the_newest() -> None:
+    rng = np.random.default_rng(1)
+    model = network(rng)
+    settings = TwoTowerSettings(dimension=8, feature_dimension=4, history=6, dropout=0.0, history_dropout=1.0)
+    dropping = TwoTower(settings, floats(rng, N_ITEMS, 3), USER_WIDTH)
+    dropping.load_state_dict(model.state_dict())
+    features, items = torch.zeros(1, USER_WIDTH), model.items()
+    only_newest = model.users(torch.tensor([[3]]), features, items)
+    torch.testing.assert_close(
+        dropping.train().users(torch.tensor([[3, 8, 9]]), features, items), only_newest
+    )
+
+
+def trained(seed: int, steps: int = 100) -> tuple[TwoTower, list[float]]:
+    """On a world where item i is always followed by i + 1."""
+    rng = np.random.default_rng(0)
+    items = ((rng.integers(0, N_ITEMS, 64)[:, None] + np.arange(5)) % N_ITEMS).astype(np.int32).ravel()
+    offsets = np.arange(0, len(items) + 1, 5)
+    events = histories.predictable(offsets)
+    rectangle = torch.from_numpy(histories.padded(offsets, items, events, 6, N_ITEMS))
+    target = torch.from_numpy(items[events].astype(np.int64))
+    torch.manual_seed(seed)
+    settings = TwoTowerSettings(dimension=16, feature_dimension=4, history=6)
+    model = TwoTower(settings, floats(rng, N_ITEMS, 3), USER_WIDTH)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
+    log_q, losses = log_frequency(target, N_ITEMS), []
+    for _ in range(steps):
+        rows = torch.randint(len(target), (64,))
+        logits = model(rectangle[rows], torch.zeros(64, USER_WIDTH), target[rows])
+        excluded = accidental_hits(rectangle[rows], target[rows])
+        loss = sampled_softmax(logits, torch.arange(64), log_q[target[rows]], excluded)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return model.eval(), losses
+
+
+def test_learns_what_follows_what_and_equal_seeds_give_equal_weights() -> None:
+    model, losses = trained(seed=5)
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    scorer = model.scorer()
+    for item in range(N_ITEMS):
+        past = ((item + np.arange(4)) % N_ITEMS).astype(np.int32)
+        logits = scorer.logits(past, None)
+        logits[past] = -np.inf
+        assert logits.argmax() == (item + 4) % N_ITEMS
+    again, _ = trained(seed=5)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name
+
+
+def test_every_parameter_gets_a_gradient() -> None:
+    """As DistributedDataParallel expects of one forward()."""
+    rng = np.random.default_rng(2)
+    model = network(rng).train()
+    offsets, items = sequences(rng)
+    events = histories.predictable(offsets)
+    rectangle = torch.from_numpy(histories.padded(offsets, items, events, 6, N_ITEMS))
+    features = torch.from_numpy(floats(rng, len(events), USER_WIDTH))
+    model(rectangle, features, torch.from_numpy(items[events].astype(np.int64))).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_a_scorer_is_a_copy_and_equal_after_a_round_trip() -> None:
+    rng = np.random.default_rng(3)
+    model, past, features = network(rng), history(rng, 5), floats(rng, USER_WIDTH)
+    scorer = model.scorer()
+    before = scorer.logits(past, features)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    np.testing.assert_array_equal(scorer.logits(past, features), before)
+    component = copy.deepcopy(scorer.to_component())
+    np.testing.assert_array_equal(TwoTowerScorer.from_component(component).logits(past, features), before)
+
+
+def test_expand_keeps_few_valued_columns_and_cuts_the_others_by_rank() -> None:
+    flag, year = np.array([0.0, 1, 0, 1, 1, 0]), np.array([1930.0, 1990, 1991, 1992, 1993, 1994])
+    wide = expand(np.stack([flag, year], 1).astype(np.float32), buckets=3)
+    np.testing.assert_array_equal(wide[:, 0], flag)
+    np.testing.assert_array_equal(wide[:, 1:], np.repeat(np.eye(3), 2, axis=0))
+
+
+@given(seeds, st.integers(2, 6))
+def test_expand_puts_every_item_into_one_bucket(seed: int, buckets: int) -> None:
+    column = np.random.default_rng(seed).integers(0, 20, (30, 1)).astype(np.float32)
+    wide = expand(column, buckets)
+    assert wide.shape[1] <= buckets
+    np.testing.assert_array_equal(wide.sum(1), 1)
+    assert (np.diff(wide.argmax(1)[np.argsort(column[:, 0], kind="stable")]) >= 0).all()
+
+
+def test_a_network_of_another_width_is_refused() -> None:
+    model = network(np.random.default_rng(4))
+    with pytest.raises(RuntimeError):
+        model(torch.tensor([[1]]), torch.zeros(1, USER_WIDTH + 1), torch.tensor([0]))

@@ -1,0 +1,152 @@
+"""Several sources, one list: every source's score becomes a probability, and probabilities can be joined.
+
+- Calibration by a logistic curve with smoothed targets: Platt, "Probabilistic outputs for support vector
+  machines", 1999; fitted by Newton's method with backtracking as in Lin, Lin & Weng 2007.
+- Joining: an item is taken unless every source that brought it is wrong (noisy-or, Pearl 1988).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.bundle import Component
+from training.models.arrays import Float32, Int32, Mask
+
+Float64 = NDArray[np.float64]
+
+_ITERATIONS = 50
+"""Newton steps at most; a logistic curve of one variable takes about ten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """p(taken | score) = 1 / (1 + exp(-(intercept + slope · score))), slope at least 0."""
+
+    intercept: float
+    slope: float
+
+    def probability(self, score: Float32) -> Float64:
+        return 1 / (1 + np.exp(-np.clip(self.intercept + self.slope * score.astype(np.float64), -500, 30)))
+
+
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """Attributes:
+    calibrations: source → its curve.
+    quotas: source → how many of its best are kept whatever the others bring.
+    """
+
+    calibrations: Mapping[str, Calibration]
+    quotas: Mapping[str, int]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Bit i of an item's source bits stands for source i of these."""
+        return tuple(self.calibrations)
+
+    def blend(
+        self, scored: Mapping[str, tuple[Int32, Float32]], limit: int
+    ) -> tuple[Int32, Float32, NDArray[np.uint32]]:
+        """Each item once, best first, ties by lower index.
+
+        Args:
+            scored: source → distinct items [m_s] and their scores; a source that was lost is left out.
+            limit: items at most, unless the quotas alone keep more.
+
+        Returns:
+            item index int32 [m], probability float32 [m], source bits uint32 [m].
+
+        Raises:
+            ValueError: a source that was never calibrated.
+        """
+        unknown = set(scored) - set(self.calibrations)
+        if unknown:
+            raise ValueError(f"no calibration for {', '.join(sorted(unknown))}; train again with this source")
+        named = [(name, *scored[name]) for name in self.names if name in scored]
+        if not named:
+            return np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.uint32)
+        items, row = np.unique(np.concatenate([found for _, found, _ in named]), return_inverse=True)
+        miss = np.zeros(len(items))  # log of the probability that every source is wrong
+        kept = np.zeros(len(items), bool)
+        bits = np.zeros(len(items), np.uint32)
+        start = 0
+        for name, found, score in named:
+            rows = row[start : start + len(found)]
+            start += len(found)
+            miss[rows] += np.log1p(-self.calibrations[name].probability(score))
+            kept[rows[np.argsort(-score, kind="stable")[: self.quotas.get(name, 0)]]] = True
+            bits[rows] |= np.uint32(1 << self.names.index(name))
+        best_first = np.argsort(miss, kind="stable")
+        spare = max(0, limit - int(kept.sum()))
+        room = ~kept[best_first]
+        chosen = best_first[~room | (np.cumsum(room) <= spare)]
+        return items[chosen], -np.expm1(miss[chosen]).astype(np.float32), bits[chosen]
+
+    def to_component(self) -> Component:
+        sources = [
+            {"name": name, "intercept": c.intercept, "slope": c.slope, "quota": self.quotas.get(name, 0)}
+            for name, c in self.calibrations.items()
+        ]
+        return Component({"sources": sources}, {})
+
+    @classmethod
+    def from_component(cls, component: Component) -> Self:
+        sources = component.settings["sources"]
+        return cls(
+            {s["name"]: Calibration(s["intercept"], s["slope"]) for s in sources},
+            {s["name"]: s["quota"] for s in sources},
+        )
+
+
+def fit_blend(retrieved: Mapping[str, tuple[Float32, Mask]], quotas: Mapping[str, int]) -> Blend:
+    """Args:
+    retrieved: source → the scores of everything it retrieved for held-out events [m], and whether each
+        was the item taken [m].
+    """
+    return Blend({name: fit_calibration(*found) for name, found in retrieved.items()}, dict(quotas))
+
+
+def fit_calibration(score: Float32, taken: Mask) -> Calibration:
+    """The most likely curve. Targets are smoothed by one event each way, so that a source that never (or
+    always) hit gets a small (or large) probability instead of 0 (or 1). Where a higher score does not mean
+    more hits the curve is flat: a source's own order is never turned round.
+    """
+    if not len(score):
+        raise ValueError(
+            "a source brought nothing to calibrate it on; check its size and the events held out"
+        )
+    hits = int(taken.sum())
+    target = np.where(taken, (hits + 1) / (hits + 2), 1 / (len(taken) - hits + 2))
+    flat = Calibration(float(np.log(target.mean() / (1 - target.mean()))), 0.0)
+    centre, spread = float(score.mean(dtype=np.float64)), float(score.std(dtype=np.float64))
+    if spread == 0:
+        return flat
+    x = np.stack([np.ones(len(score)), (score - centre) / spread], axis=1)
+    intercept, slope = _newton(x, target, np.array([flat.intercept, 0.0])) / (1, spread)
+    return Calibration(float(intercept - slope * centre), float(slope)) if slope > 0 else flat
+
+
+def _newton(x: Float64, target: Float64, w: Float64) -> Float64:
+    """Minimises the logistic loss of targets [m] on inputs [m, 2] from `w`."""
+    loss = _loss(x, target, w)
+    for _ in range(_ITERATIONS):
+        p = 1 / (1 + np.exp(-x @ w))
+        gradient = x.T @ (p - target)
+        step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + 1e-9 * np.eye(2), gradient)
+        rate = 1.0
+        while (new := _loss(x, target, w - rate * step)) > loss and rate > 1e-6:
+            rate /= 2
+        w, gain, loss = w - rate * step, loss - new, new
+        if gain < 1e-9 * (1 + abs(loss)):
+            break
+    return w
+
+
+def _loss(x: Float64, target: Float64, w: Float64) -> float:
+    z = x @ w
+    return float((np.logaddexp(0, z) - target * z).sum())
