@@ -49,6 +49,10 @@ class LinearItemModel:
     half_life: float
     history: int
 
+    def __post_init__(self) -> None:
+        # Rows are read by flat position, and factorisations tend to come column by column.
+        object.__setattr__(self, "weights", np.ascontiguousarray(self.weights))
+
     @classmethod
     def of(cls, weights: Float32, half_life: float) -> Self:
         """With as much history as matters at this half-life."""
@@ -57,7 +61,7 @@ class LinearItemModel:
     def score(self, history: Int32) -> Float32:
         """float32 [n]: the sum over lags of 0.5 ** (lag / half_life) · weights[item at that lag].
 
-        0.03 ms for 60 events and 1,682 items, one thread: a gather of whole rows and one product.
+        0.03 ms for 60 events and 1,682 items, on one thread.
         """
         recent, decay = self._recent(history)
         scores: Float32 = decay @ self.weights[recent]
@@ -122,7 +126,7 @@ def fit_ease(offsets: Int64, item_index: Int32, n_items: int, regularisation: fl
     precision = torch.cholesky_inverse(torch.linalg.cholesky(gram))
     weights = -precision / precision.diagonal()
     weights.fill_diagonal_(0)
-    return weights.numpy()
+    return weights.contiguous().numpy()
 
 
 def fit_sequential(
@@ -155,7 +159,8 @@ def fit_sequential(
         cross[block] += past.T @ ahead
     penalised = torch.from_numpy(gram)
     penalised.diagonal().add_(regularisation)
-    return torch.cholesky_solve(torch.from_numpy(cross), torch.linalg.cholesky(penalised)).numpy()
+    weights = torch.cholesky_solve(torch.from_numpy(cross), torch.linalg.cholesky(penalised))
+    return weights.contiguous().numpy()
 
 
 def _prefixes(sequence: Int32, half_life: float, future: float) -> tuple[Int32, Float32, Float32]:

@@ -39,7 +39,7 @@ class AdditiveRanker:
         self.names, self.knots, self.tables, self.bias = tuple(names), tuple(knots), tuple(tables), bias
 
     def score(self, rows: Float32) -> Float32:
-        """float32 [c] of rows [c, f]; exactly `bias + contributions(rows).sum(1)`. 0.06 ms for 500 rows."""
+        """float32 [c] of rows [c, f]; exactly `bias + contributions(rows).sum(1)`. 0.07 ms for 500 x 9."""
         scores: Float32 = self.contributions(rows).sum(1) + np.float32(self.bias)
         return scores
 

@@ -46,7 +46,7 @@ class RankingFeatures:
         self._linear = (ease, sequential, replace(ease, half_life=LONG_HALF_LIFE, history=LONG_HISTORY))
 
     def compute(self, history: Int32, user_features: Float32 | None, now: float, items: Int32) -> Float32:
-        """float32 [c, f], columns as `names`. 0.3 ms for 500 candidates and 150 events, one thread.
+        """float32 [c, f], columns as `names`. 0.35 ms for 500 candidates and 150 events, on one thread.
 
         Args:
             history: int32 [h], oldest first, may be empty.

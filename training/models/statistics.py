@@ -92,7 +92,7 @@ class ItemStatistics:
         return self._table(min(int(now // DAY_S), self._last_day))
 
     def _compute(self, today: int) -> StatisticsTable:
-        """O(m): 0.6 ms for the 59,000 cells of MovieLens-100K."""
+        """O(m): 2 ms for 100,000 rows."""
         past = slice(0, int(np.searchsorted(self._day, today)))
         day, item, count = self._day[past], self._item[past], self._count[past]
         events = self._sum(item, count)

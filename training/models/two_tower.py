@@ -156,7 +156,7 @@ class TwoTowerScorer:
         self.scale = scale
 
     def user_vector(self, history: Int32, user_features: Float32 | None) -> Float32:
-        """float32 [d], of unit length. 0.04 ms on one thread (the network itself: 0.5 ms).
+        """float32 [d], of unit length. 0.05 ms on one thread, a tenth or less of the network's own time.
 
         Args:
             history: int32 [h], oldest first, may be empty.

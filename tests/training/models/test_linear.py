@@ -33,6 +33,15 @@ def test_score_is_the_faded_sum_and_every_form_of_it_agrees(seed: int, length: i
     assert not terms[:, : max(0, length - model.history)].any()
 
 
+def test_weights_lie_row_by_row_however_they_come() -> None:
+    """A column-major matrix would be copied whole by every request."""
+    rng = np.random.default_rng(0)
+    offsets, items = sequences(rng)
+    for weights in (fit_ease(offsets, items, N_ITEMS), fit_sequential(offsets, items, N_ITEMS)):
+        assert weights.flags.c_contiguous
+    assert LinearItemModel(np.asfortranarray(weights), 3.0, 8).weights.flags.c_contiguous
+
+
 def test_only_the_newest_events_count() -> None:
     rng = np.random.default_rng(0)
     model, past = linear(rng, events=4), history(rng, 9)
