@@ -36,7 +36,7 @@ from serving.retrieval.popular import PopularSource
 from serving.retrieval.similar import SimilarByBehaviour, SimilarByContent
 from serving.retrieval.two_tower import TwoTowerSource
 from serving.stages import Explainer, Hydrator, Scorer, Selector, Source
-from training.bundle import Bundle
+from training.bundle import Bundle, BundleError
 from training.models.blend import Blend
 from training.models.linear import LinearItemModel
 from training.models.ranker import AdditiveRanker
@@ -84,7 +84,11 @@ class Models:
 
     @cached_property
     def ranker(self) -> AdditiveRanker:
-        return AdditiveRanker.from_component(self._bundle.component("ranker"))
+        """Raises BundleError where it was trained on other features: rows would be misread."""
+        ranker = AdditiveRanker.from_component(self._bundle.component("ranker"))
+        if ranker.names != RankingFeatures.names:
+            raise BundleError("the bundle's ranker reads other features than this version makes; train again")
+        return ranker
 
     @cached_property
     def blend(self) -> Blend:

@@ -1,5 +1,7 @@
-"""Sentences for the terms of a score. One function says which term a sentence may speak for, one says it.
+"""Which terms of a score may be said, and in what words.
 
+A sentence has to be true by itself and carried by the score. A term that raises the score is not enough: the
+ranker's curves may bend anyhow, so an item can gain by being unpopular, and must then not be called popular.
 Does not belong here: how terms are computed (`attribution`).
 """
 
@@ -19,65 +21,81 @@ FAMILY = {
     "sequential": "next",
     "two_tower": "taste",
     "popularity_week": "popular",
-    "popularity_month": "popular",
     "popularity_all": "popular",
     "mean_value": "valued",
     "age": "new",
-    "idle": "new",
 }
 """Ranker feature → what it is evidence of. A feature without a family is shown but never said."""
 
 PLAIN = {
     "taste": "It is close to what you have been choosing lately.",
-    "popular": "Many people are choosing it.",
-    "valued": "People who chose it valued it highly.",
-    "new": "It is recent in the catalogue.",
+    "popular": "Many people have chosen it.",
+    "valued": "People who chose it rated it highly.",
+    "new": "It is new here.",
 }
 
-ANCHORED = {
-    "together": "Because you {did} {anchor}, and people who chose it also chose {item}.",
-    "next": "Because you {did} {anchor}, and people often go on from it to {item}.",
+ANCHOR_FEATURE = {"together": "ease", "next": "sequential"}
+"""Family → the feature that is a sum over the history's events, one of which a sentence may name."""
+
+CHOSEN = {
+    "together": "People who chose {anchor}, as you did, also chose {item}.",
+    "next": "After {anchor}, which you chose, people often go on to {item}.",
 }
+RATED = {
+    "together": "People who chose {anchor}, which you rated highly, also chose {item}.",
+    "next": "After {anchor}, which you rated highly, people often go on to {item}.",
+}
+"""The rating is told of the user, never given as the cause: the models know that an item was chosen, not what
+was thought of it."""
+
+OUTER = 1 / 3
+"""Share of a curve's knots beyond which a value counts as high or low. Knots are quantiles of what retrieval
+brought in training, so "many people" means many for an item that could stand here."""
+
+LOW = frozenset({"age"})
+"""Features whose plain sentence speaks of low values; the others' speak of high ones."""
 
 
 @dataclass(frozen=True, slots=True)
-class Anchors:
-    """The items of the history behind one anchored family."""
+class Anchor:
+    """An event of the history, by its position, and what it adds to its model's score of an item."""
 
-    model: LinearItemModel
-    family: str
+    position: int
+    term: float
 
 
-def families(names: Sequence[str], contributions: Float32) -> dict[str, float]:
-    """Family → its share of the score: the sum of its features' contributions [f]."""
+def raising(names: Sequence[str], contributions: Float32) -> tuple[str, ...]:
+    """The families whose terms together raise the score, strongest first.
+
+    Args:
+        names: of the features.
+        contributions: float32 [f], theirs.
+    """
     share: dict[str, float] = {}
     for name, contribution in zip(names, contributions.tolist(), strict=True):
-        family = FAMILY.get(name)
-        if family is not None:
-            share[family] = share.get(family, 0.0) + contribution
-    return share
+        if name in FAMILY:
+            share[FAMILY[name]] = share.get(FAMILY[name], 0.0) + contribution
+    return tuple(sorted((family for family in share if share[family] > 0), key=lambda f: -share[f]))
 
 
-def spoken_for(share: dict[str, float], anchored: frozenset[str]) -> str | None:
-    """The family a sentence may name: the strongest that raises the score and has an anchor, else the
-    strongest that raises it, else none. A reason with a name in it tells more than one without."""
-    raising = {family: value for family, value in share.items() if value > 0}
-    named = {family: value for family, value in raising.items() if family in anchored}
-    best = named or raising
-    return max(best, key=lambda family: best[family]) if best else None
-
-
-def strongest_anchor(model: LinearItemModel, history: History, item: int) -> int | None:
-    """Position in the history of the event that raises the item's score in this model most; None where no
-    event raises it."""
+def strongest_anchor(model: LinearItemModel, history: History, item: int) -> Anchor | None:
+    """The event that raises the item's score in this model most; None where none does. An event of the item
+    itself is no reason for it."""
     terms = model.contributions(history.item_index, np.array([item], np.int32))[0]
-    if not len(terms) or terms.max() <= 0:
+    terms[history.item_index == item] = 0
+    if not len(terms) or not terms.max() > 0:
         return None
-    return int(terms.argmax())
+    position = int(terms.argmax())
+    return Anchor(position, float(terms[position]))
 
 
-def did(history: History, position: int) -> str:
-    """How the user met the anchor: "rated ... highly" only where values differ and this one is high."""
-    value = history.value[position]
-    rated = history.value.min() < history.value.max()
-    return "highly rated" if rated and value >= history.value.mean() else "chose"
+def rated_highly(history: History, position: int) -> bool:
+    """Whether the event's value is at least the history's mean. Values that never differ are no ratings."""
+    value = history.value.astype(np.float64)
+    return bool(value.min() < value.max() and value[position] >= value.mean())
+
+
+def outer(knots: Float32) -> tuple[float, float]:
+    """Below the first a value is low, above the second it is high."""
+    low, high = np.quantile(knots, [OUTER, 1 - OUTER])
+    return float(low), float(high)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -39,7 +40,8 @@ class CalibratedBlender:
 
 class Cascade:
     """All of the first source, then what only the second brought, and so on: for sources whose scores
-    cannot be compared but whose order of trust is known."""
+    cannot be compared but whose order of trust is known. The first source's scores stay; a later one's are
+    lowered together, as far as it takes for none to exceed those before."""
 
     name = "cascade"
 
@@ -47,10 +49,19 @@ class Cascade:
         return True
 
     def blend(self, query: Query, batches: Sequence[CandidateBatch | None]) -> CandidateBatch:
-        every = CandidateBatch.concat([batch for batch in batches if batch is not None])
-        first = np.sort(np.unique(every.item_index, return_index=True)[1])
-        kept = every.take(first)
-        return CandidateBatch(kept.item_index, _source_bits(kept.item_index, batches), kept.retrieval_score)
+        kept: list[CandidateBatch] = []
+        taken, floor = np.empty(0, np.int32), np.float32(np.inf)
+        for batch in batches:
+            if batch is None:
+                continue
+            new = batch.take(np.isin(batch.item_index, taken, invert=True))
+            if len(new):
+                drop = max(np.float32(0), new.retrieval_score.max() - floor)
+                lowered = np.minimum(new.retrieval_score - drop, floor)
+                kept.append(replace(new, retrieval_score=lowered))
+                taken, floor = np.concatenate([taken, new.item_index]), lowered.min()
+        every = CandidateBatch.concat(kept)
+        return replace(every, source=_source_bits(every.item_index, batches))
 
 
 def _source_bits(items: Int32, batches: Sequence[CandidateBatch | None]) -> NDArray[np.uint32]:

@@ -1,6 +1,8 @@
-"""The items a request names, to be ranked: in order of popularity until a ranker has its say."""
+"""The items a request names, to be ranked: by popularity until a ranker has its say, ties as named."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from serving.types import CandidateBatch, Query
 from training.models.statistics import ItemStatistics
@@ -17,6 +19,7 @@ class NamedItems:
         return True
 
     async def retrieve(self, query: Query) -> CandidateBatch:
-        popularity = self._statistics.at(query.now).popularity_month[query.items]
+        items = query.items[np.sort(np.unique(query.items, return_index=True)[1])]
+        popularity = self._statistics.at(query.now).popularity_month[items]
         best_first = (-popularity).argsort(kind="stable")
-        return CandidateBatch.of(query.items[best_first], popularity[best_first])
+        return CandidateBatch.of(items[best_first], popularity[best_first])

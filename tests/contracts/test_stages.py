@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.diversity.mmr import MMRSelector
+from serving.explain.attribution import RankerExplainer
 from serving.expressions import CatalogueFilter
 from serving.filters import (
     DuplicateFilter,
@@ -25,6 +26,15 @@ from serving.filters import (
     named,
     seen,
 )
+from serving.hydrators import UserHydrator
+from serving.ranking.ranker import AdditiveScorer, RankingHydrator
+from serving.retrieval.blend import CalibratedBlender, Cascade
+from serving.retrieval.index import ExactIndex
+from serving.retrieval.linear import LinearSource
+from serving.retrieval.named import NamedItems
+from serving.retrieval.popular import PopularSource
+from serving.retrieval.similar import SimilarByBehaviour, SimilarByContent
+from serving.retrieval.two_tower import TwoTowerSource
 from serving.stages import (
     Blender,
     Explainer,
@@ -37,7 +47,7 @@ from serving.stages import (
     Stage,
 )
 from serving.types import CandidateBatch, Diversity, Float32, Query
-from tests.serving import doubles
+from tests.serving import doubles, models
 from training.catalogue import Catalogue
 
 T = TypeVar("T")
@@ -45,10 +55,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """Attributes: `vectors` float32 [n, d], a row an item; `n_sources` bits a source mask may hold."""
+    """Attributes: `vectors` float32 [n, d], a row an item; `n_sources` bits a source mask may hold;
+    `small` real models over as many items."""
 
-    n: int = 40
+    n: int = models.N_ITEMS
     n_sources: int = 3
+
+    @cached_property
+    def small(self) -> models.Small:
+        return models.small()
+
+    @cached_property
+    def rows(self) -> Float32:
+        """float32 [n, f]: a row an item, as wide as the ranker's, of any values."""
+        width = len(self.small.ranker.names)
+        return np.random.default_rng(2).standard_normal((self.n, width)).astype(np.float32)
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -72,11 +93,29 @@ Factory = Callable[[World], T]
 
 QUERY_HYDRATORS: list[Factory[QueryHydrator]] = [
     lambda world: doubles.HistoryHydrator("history", history=doubles.history_of([1, 2])),
+    lambda world: UserHydrator(world.small.store(), world.small.schema, world.small.data.catalogue),
 ]
 SOURCES: list[Factory[Source]] = [
     lambda world: doubles.NearestSource("nearest", vectors=world.vectors, eligible=world.eligibility.mask),
+    lambda world: TwoTowerSource(
+        world.small.models.two_tower,
+        ExactIndex(world.small.models.two_tower.item_vectors),
+        world.eligibility.mask,
+        limit=10,
+    ),
+    lambda world: LinearSource("ease", world.small.models.ease, world.eligibility.mask, limit=10),
+    lambda world: LinearSource("sequential", world.small.models.sequential, world.eligibility.mask, 10),
+    lambda world: PopularSource(world.small.models.statistics, world.eligibility.mask, limit=10),
+    lambda world: SimilarByBehaviour(world.small.models.ease, world.eligibility.mask, limit=10),
+    lambda world: SimilarByContent(world.catalogue.features, world.eligibility.mask, limit=10),
 ]
-BLENDERS: list[Factory[Blender]] = [lambda world: doubles.BestScoreBlender("best")]
+TOLD: list[Factory[Source]] = [lambda world: NamedItems(world.small.models.statistics)]
+"""Sources that choose nothing: they bring what the request names, seen or not."""
+BLENDERS: list[Factory[Blender]] = [
+    lambda world: doubles.BestScoreBlender("best"),
+    lambda world: CalibratedBlender(world.small.blend, ("popular", "ease", "two_tower"), limit=10),
+    lambda world: Cascade(),
+]
 FILTERS: list[Factory[Filter]] = [
     lambda world: DuplicateFilter(),
     lambda world: HiddenFilter("seen", seen),
@@ -86,16 +125,27 @@ FILTERS: list[Factory[Filter]] = [
 ]
 HYDRATORS: list[Factory[Hydrator]] = [
     lambda world: doubles.CatalogueHydrator("catalogue", features=world.catalogue.features),
+    lambda world: RankingHydrator(world.small.features),
 ]
 SCORERS: list[Factory[Scorer]] = [
     lambda world: doubles.ItemScorer("item", scores=world.vectors[:, 0]),
+    lambda world: AdditiveScorer(world.small.ranker),
 ]
 SELECTORS: list[Factory[Selector]] = [
     lambda world: doubles.LastSelector("last"),
     lambda world: MMRSelector(world.vectors, pool=10),
     lambda world: MMRSelector(world.vectors, pool=1_000),
 ]
-EXPLAINERS: list[Factory[Explainer]] = [lambda world: doubles.ScoreExplainer("score")]
+EXPLAINERS: list[Factory[Explainer]] = [
+    lambda world: doubles.ScoreExplainer("score"),
+    lambda world: RankerExplainer(
+        world.small.features,
+        world.small.ranker,
+        {"together": world.small.models.ease, "next": world.small.models.sequential},
+        world.catalogue.titles,
+        terms=3,
+    ),
+]
 
 items = st.lists(st.integers(0, WORLD.n - 1), max_size=15)
 expressions = st.sampled_from(
@@ -103,6 +153,7 @@ expressions = st.sampled_from(
 )
 queries = st.builds(
     lambda **given_fields: doubles.query_of(**given_fields),
+    user_id=st.sampled_from([None, "nobody", "u1", "u4", models.SILENT]),
     count=st.integers(1, 20),
     history=items.map(doubles.history_of),
     exclude=items.map(doubles.indices),
@@ -129,9 +180,7 @@ def batches(draw: st.DrawFn, distinct: bool = True) -> CandidateBatch:
 def ranked(draw: st.DrawFn) -> CandidateBatch:
     """As the executor hands it to selectors and explainers."""
     batch = draw(batches())
-    return batch.with_features(WORLD.catalogue.features[batch.item_index]).with_score(
-        batch.retrieval_score * 3
-    )
+    return batch.with_features(WORLD.rows[batch.item_index]).with_score(batch.retrieval_score * 3)
 
 
 def each(factories: list[Factory[Any]]) -> pytest.MarkDecorator:
@@ -162,7 +211,7 @@ def same_items(before: CandidateBatch, after: CandidateBatch) -> None:
         assert frozen(getattr(after, name)) == frozen(getattr(before, name))
 
 
-@each(QUERY_HYDRATORS + SOURCES + BLENDERS + FILTERS + HYDRATORS + SCORERS + SELECTORS + EXPLAINERS)
+@each(QUERY_HYDRATORS + SOURCES + TOLD + BLENDERS + FILTERS + HYDRATORS + SCORERS + SELECTORS + EXPLAINERS)
 @given(query=queries)
 def test_every_stage_has_a_name_and_may_decline(stage: Stage, query: Query) -> None:
     before = frozen(query)
@@ -174,6 +223,8 @@ def test_every_stage_has_a_name_and_may_decline(stage: Stage, query: Query) -> N
 @each(QUERY_HYDRATORS)
 @given(query=queries)
 def test_a_query_hydrator_fills_in_the_user_and_nothing_else(stage: QueryHydrator, query: Query) -> None:
+    if not stage.enabled(query):
+        return
     hydrated = twice(lambda: stage.hydrate_query(query), query)
     filled = {"history", "user_features", "feature_age_s"}
     for field in fields(Query):
@@ -183,9 +234,9 @@ def test_a_query_hydrator_fills_in_the_user_and_nothing_else(stage: QueryHydrato
     assert (np.diff(hydrated.history.timestamp) >= 0).all()
 
 
-@each(SOURCES)
+@each(SOURCES + TOLD)
 @given(query=queries)
-def test_a_source_brings_eligible_items_best_first_none_twice(stage: Source, query: Query) -> None:
+def test_a_source_brings_items_best_first_none_twice(stage: Source, query: Query) -> None:
     if not stage.enabled(query):
         return
     batch = twice(lambda: stage.retrieve(query), query)
@@ -194,11 +245,20 @@ def test_a_source_brings_eligible_items_best_first_none_twice(stage: Source, que
     assert len(np.unique(batch.item_index)) == len(batch)
     assert np.isfinite(batch.retrieval_score).all()
     assert (np.diff(batch.retrieval_score) <= 0).all()
-    assert WORLD.eligibility.mask(query)[batch.item_index].all()
+
+
+@each(SOURCES)
+@given(query=queries)
+def test_a_source_that_chooses_brings_eligible_items_only(stage: Source, query: Query) -> None:
+    if stage.enabled(query):
+        batch = doubles.run(stage.retrieve(query))
+        assert WORLD.eligibility.mask(query)[batch.item_index].all()
 
 
 @each(BLENDERS)
-@given(query=queries, brought=st.lists(st.none() | batches(), min_size=1, max_size=WORLD.n_sources))
+@given(
+    query=queries, brought=st.lists(st.none() | batches(), min_size=WORLD.n_sources, max_size=WORLD.n_sources)
+)
 def test_a_blender_joins_sources_and_invents_nothing(
     stage: Blender, query: Query, brought: list[CandidateBatch | None]
 ) -> None:

@@ -1,0 +1,169 @@
+"""Every model, small and real, over one synthetic world, and the bundle made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+
+from features.memory_store import MemoryOnlineStore
+from features.schema import FeatureSchema
+from training.bundle import Bundle, Component, Manifest, read_bundle, write_bundle
+from training.candidates import BaseModels
+from training.data.synthetic import synthesize
+from training.data.tables import Tables
+from training.dataset import Dataset, build
+from training.models.arrays import Float32
+from training.models.blend import Blend, Calibration
+from training.models.linear import LinearItemModel, fit_ease, fit_sequential
+from training.models.ranker import AdditiveRanker
+from training.models.ranking_features import RankingFeatures
+from training.models.statistics import ItemStatistics
+from training.models.two_tower import TwoTower, TwoTowerSettings
+from training.train import components
+
+N_ITEMS, N_USERS = 40, 30
+COLD = N_ITEMS - 1
+"""The item that nobody has met."""
+
+SILENT = "silent"
+"""The user who has a row and no events."""
+
+
+@dataclass(frozen=True)
+class Small:
+    tables: Tables
+    data: Dataset
+    models: BaseModels
+    ranker: AdditiveRanker
+    blend: Blend
+
+    @property
+    def schema(self) -> FeatureSchema:
+        return self.data.schema
+
+    @property
+    def features(self) -> RankingFeatures:
+        return self.models.features
+
+    @property
+    def now(self) -> float:
+        """A day after the last event."""
+        return float(self.data.events.timestamp.max()) + 86_400
+
+    def store(self) -> MemoryOnlineStore:
+        tables = self.tables
+        return MemoryOnlineStore.from_events(self.schema, tables.interactions, tables.items, tables.users)
+
+    def seen(self, user: int) -> list[int]:
+        """All a user's items, oldest first; `user` as in `data.events.user_ids`."""
+        start, end = self.data.events.offsets[user : user + 2]
+        return self.data.events.item_index[start:end].tolist()
+
+    def components(self) -> dict[str, Component]:
+        return components(self.models, self.blend, self.ranker)
+
+
+@cache
+def small() -> Small:
+    tables = _tables()
+    schema = FeatureSchema.infer(tables.interactions, tables.items, tables.users)
+    data = build(tables, schema)
+    models = _base(data)
+    return Small(tables, data, models, _ranker(models.features, data), _blend())
+
+
+def write_small(root: Path, components: dict[str, Component] | None = None) -> Path:
+    world = small()
+    return write_bundle(
+        root,
+        schema=world.schema,
+        catalogue=world.data.catalogue,
+        components=world.components() if components is None else components,
+        model_card="Synthetic.",
+        manifest=Manifest(
+            "small", "", "2024-01-01T00:00:00+00:00", world.data.window, "free", "", None, 0, {}
+        ),
+    )
+
+
+@cache
+def small_bundle() -> Bundle:
+    """Through a real bundle's files, and read back."""
+    with TemporaryDirectory() as root:
+        return read_bundle(str(write_small(Path(root))))
+
+
+def without(bundle: Bundle, name: str) -> Bundle:
+    return replace(bundle, components={k: v for k, v in bundle.components.items() if k != name})
+
+
+def curves(rows: Float32, tables: list[list[float]]) -> AdditiveRanker:
+    """A ranker with these values at quantiles of these rows [r, f]."""
+    knots = [
+        np.quantile(column, np.linspace(0, 1, len(table))).astype(np.float32)
+        for column, table in zip(rows.T, tables, strict=True)
+    ]
+    # np.interp wants places that rise
+    rising = [k + np.arange(len(k), dtype=np.float32) * np.float32(1e-3) for k in knots]
+    return AdditiveRanker(RankingFeatures.names, rising, [np.array(t, np.float32) for t in tables], 0.25)
+
+
+def _tables() -> Tables:
+    tables = synthesize(N_USERS, N_ITEMS, 280, seed=3)
+    met = pc.not_equal(tables.interactions["item_id"].cast("string"), f"i{COLD}")
+    silent = {"user_id": [SILENT], "segment": [None]}
+    users = tables.users.to_pydict()
+    users = {name: values + silent[name] for name, values in users.items()}
+    return Tables.assemble(
+        tables.interactions.filter(met),
+        tables.items,
+        tables.users.from_pydict(users, schema=tables.users.schema),
+        tables.about,
+    )
+
+
+def _base(data: Dataset) -> BaseModels:
+    torch.manual_seed(5)
+    settings = TwoTowerSettings(dimension=8, feature_dimension=4, history=6)
+    tower = TwoTower(settings, data.catalogue.features, data.schema.user_width).eval()
+    known = data.subset(data.train)
+    return BaseModels(
+        tower.scorer(),
+        LinearItemModel.of(fit_ease(known.offsets, known.item_index, N_ITEMS, 5.0), 3.0),
+        LinearItemModel.of(fit_sequential(known.offsets, known.item_index, N_ITEMS, 3.0), 2.0),
+        ItemStatistics.from_events(known.item_index, known.value, known.timestamp, N_ITEMS),
+    )
+
+
+def ranking_rows(features: RankingFeatures, data: Dataset) -> Float32:
+    """Rows [r, f] of every item for some histories of the world."""
+    positions = data.test[:8].tolist()
+    every = np.arange(N_ITEMS, dtype=np.int32)
+    return np.concatenate(
+        [features.compute(data.history(p), data.user_features[p], data.now(p), every) for p in positions]
+    )
+
+
+def _ranker(features: RankingFeatures, data: Dataset) -> AdditiveRanker:
+    """More of everything is better, but for age and idleness."""
+    weights = {"ease": 2.0, "sequential": 1.5, "age": -0.5, "idle": -0.25}
+    rise = np.linspace(-1, 1, 7)
+    return curves(
+        ranking_rows(features, data), [(weights.get(n, 1.0) * rise).tolist() for n in features.names]
+    )
+
+
+def _blend() -> Blend:
+    calibrations = {
+        "two_tower": Calibration(-3.0, 0.2),
+        "ease": Calibration(-3.0, 2.0),
+        "sequential": Calibration(-3.0, 1.5),
+        "popular": Calibration(-4.0, 0.5),
+    }
+    return Blend(calibrations, dict.fromkeys(calibrations, 3))
