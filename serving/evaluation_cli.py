@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from features.console import fail
 from features.schema import SchemaError
-from serving.cli import fail
 from serving.errors import ServingError
 from training.data.manifest import DataError
 from training.manifest import FILE_NAME, BundleError, Manifest, latest
