@@ -60,7 +60,7 @@ def serve(
             running(chosen, settings, progress=lambda step: status.update(f"{step} ...")) as run,
         ):
             status.stop()
-            console.print(_banner(run.url, settings), highlight=False)
+            console.print(_banner(run.url, settings), highlight=False, soft_wrap=True)
             _wait_for_stop()
             console.print("Stopping ...")
     except (

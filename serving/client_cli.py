@@ -62,7 +62,7 @@ def _show(title: str, path: str, body: dict[str, Any], filter_json: str | None, 
     except (AskFailed, SettingError) as error:
         _fail(error)
     console.print(_table(title, answer))
-    console.print(_summary(answer), highlight=False)
+    console.print(_summary(answer), highlight=False, soft_wrap=True)
 
 
 def ask(

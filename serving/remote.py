@@ -13,11 +13,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import ServingError
+from serving.errors import InvalidFilter, ServingError
+from serving.stages import Stage
 from serving.types import CandidateBatch, Explanation, Float32, Query
 
 SHARE_OF_TIME = 0.8
@@ -26,7 +28,7 @@ to be given up there, early enough for what the others brought to arrive."""
 
 
 class SourceFailed(ServingError):
-    """A source failed on its replica, while others answered; the text is its error's class and message."""
+    """A source failed on its replica, while others answered; the text names its error's class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,27 @@ class SourceInfo:
 
     name: str
     personal: bool
+    kind: type[Stage]
 
 
-Brought = CandidateBatch | str | None
-"""What one source made of a query: a batch, the error it failed with, or None where it declined."""
+def _enabled(kind: type[Stage], query: Query) -> bool:
+    """Whether a stage of this class takes the query. It reads nothing else, so the class can say it here,
+    without the model that an instance holds, and a query that is declined costs no hop."""
+    return kind.enabled(cast(Any, None), query)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A filter that does not fit the catalogue: the client's mistake, found on the replica. It crosses as a
+    value, because `InvalidFilter` does not survive pickling."""
+
+    field: str
+    reason: str
+
+
+Brought = CandidateBatch | Refused | str | None
+"""What one source made of a query: a batch, the filter it refused, the class of the error it failed with, or
+None where it declined."""
 
 Retrieve = Callable[[str, Query, float], Awaitable[tuple[Brought, ...]]]
 """(version, query, seconds that each source may take) → what each source made of it."""
@@ -93,18 +112,21 @@ async def _awaited(call: Awaitable[tuple[Brought, ...]]) -> tuple[Brought, ...]:
 
 @dataclass(frozen=True, slots=True)
 class RemoteSource:
-    """Source `position` of the replica. Whether it declines is decided there: it then brings nothing."""
+    """Source `position` of the replica."""
 
     name: str
     personal: bool
+    kind: type[Stage]
     position: int
     shared: SharedRetrieval
 
     def enabled(self, query: Query) -> bool:
-        return True
+        return _enabled(self.kind, query)
 
     async def retrieve(self, query: Query) -> CandidateBatch:
         brought = (await self.shared.brought(query))[self.position]
+        if isinstance(brought, Refused):
+            raise InvalidFilter(brought.field, brought.reason)
         if isinstance(brought, str):
             raise SourceFailed(f"{self.name}: {brought}")
         return CandidateBatch.empty() if brought is None else brought
@@ -115,15 +137,16 @@ def remote_sources(
 ) -> tuple[RemoteSource, ...]:
     """A source for each one of the replica, in its order. `budget_s`: seconds the executor gives a source."""
     shared = SharedRetrieval(version, call, budget_s)
-    return tuple(RemoteSource(info.name, info.personal, i, shared) for i, info in enumerate(infos))
+    return tuple(RemoteSource(info.name, info.personal, info.kind, i, shared) for i, info in enumerate(infos))
 
 
 @dataclass(frozen=True, slots=True)
 class _Remote:
     version: str
+    kind: type[Stage]
 
     def enabled(self, query: Query) -> bool:
-        return True
+        return _enabled(self.kind, query)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from features import embedded
 from features.marker import materialized
-from serving.config import Placement, ServeConfig
+from serving.config import DeploymentConfig, Placement, ServeConfig
 from serving.guard import RUN_ID, Guard
 from serving.ports import check_port, free_block
 from serving.settings import Settings
@@ -146,13 +146,15 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _placed(config: ServeConfig) -> dict[str, DeploymentConfig]:
+    """The deployments there will be: the ingress, and the stages that are placed apart."""
+    apart = {stage for stage, where in config.placement.model_dump().items() if where is Placement.DEPLOYMENT}
+    return {stage: getattr(config.deployments, stage) for stage in ("ingress", *sorted(apart))}
+
+
 def fitted(config: ServeConfig, cpus: float) -> ServeConfig:
     """The configuration with CPU reservations that fit into `cpus` even when every stage has scaled out."""
-    sizes, placement = config.deployments, config.placement
-    placed = {"ingress"} | {
-        stage for stage, where in placement.model_dump().items() if where is Placement.DEPLOYMENT
-    }
-    each = {stage: getattr(sizes, stage) for stage in placed}
+    each = _placed(config)
     asked = sum(size.num_cpus * size.autoscaling.max_replicas for size in each.values())
     if asked <= cpus:
         return config
@@ -161,7 +163,7 @@ def fitted(config: ServeConfig, cpus: float) -> ServeConfig:
         stage: size.model_copy(update={"num_cpus": int(size.num_cpus * share * 1e3) / 1e3})
         for stage, size in each.items()
     }
-    return config.model_copy(update={"deployments": sizes.model_copy(update=smaller)})
+    return config.model_copy(update={"deployments": config.deployments.model_copy(update=smaller)})
 
 
 def check_contents(config: ServeConfig, redis_url: str) -> None:
@@ -211,6 +213,7 @@ def _deploy(config: ServeConfig, settings: Settings, progress: Callable[[str], N
         http_options=HTTPOptions(host=settings.host, port=settings.port, request_timeout_s=ANSWER_S),
         logging_config=quiet,
     )
+    _check_gpus(config)
     progress("Loading the bundle")
     from serving.app import build
 
@@ -218,6 +221,18 @@ def _deploy(config: ServeConfig, settings: Settings, progress: Callable[[str], N
         serve.run(build(config), name=APP, route_prefix="/", logging_config=quiet)
     except RuntimeError as error:
         raise StartFailed(f"the application did not start: {_cause(error)}") from None
+
+
+def _check_gpus(config: ServeConfig) -> None:
+    """Raises StartFailed where Serve would wait for GPUs that are not there."""
+    import ray
+
+    asked = sum(size.num_gpus * size.autoscaling.min_replicas for size in _placed(config).values())
+    there = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
+    if asked > there:
+        raise StartFailed(
+            f"the configuration asks for {asked:g} GPUs and there are {there:g}; lower num_gpus"
+        )
 
 
 def _cause(error: RuntimeError) -> str:

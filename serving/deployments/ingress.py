@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from serving.api import create_api
@@ -50,12 +51,24 @@ class Ingress:
         """`{"bundle": url}`. Ray Serve calls it before the replica is ready, and at every change."""
         await self._service.put(user_config["bundle"])
 
+    async def settled(self) -> None:
+        """Returns when no bundle is being loaded."""
+        await self._service.settled()
+
+    async def close(self) -> None:
+        """Gives the store's connections back."""
+        await self._loader.close()
+
     async def _load(self, url: str) -> Engine:
         """The first may lack a stage whose replicas are down; a later one must be worth swapping to."""
         return await self._loader.load(url, whole=self._service.current is not None)
 
     def _swapped(self, engine: Engine) -> None:
-        self._metrics.in_service(engine.bundle, engine.version)
+        with warnings.catch_warnings():
+            # In multiprocess mode, which importing Feast turns on, prometheus_client says that clearing does
+            # not reach the shared files. It need not: `exposition` takes gauges from this replica alone.
+            warnings.filterwarnings("ignore", "Clearing labels", UserWarning)
+            self._metrics.in_service(engine.bundle, engine.version)
 
     def _refused(self, error: Exception) -> None:
         self._metrics.lost("bundle", type(error).__name__)

@@ -28,10 +28,13 @@ from serving.assemble import (
     compose,
 )
 from serving.config import ServeConfig
+from serving.diversity.mmr import MMRSelector
 from serving.engine import Engine
 from serving.errors import ServingError, Unavailable
+from serving.explain.attribution import RankerExplainer
 from serving.metrics import NullRecorder, Recorder
 from serving.pipeline import FEATURES
+from serving.ranking.ranker import AdditiveScorer
 from serving.remote import RemoteExplainer, RemoteScorer, RemoteSelector, remote_sources
 from serving.stages import Source
 from serving.traffic import OtherBundle
@@ -85,10 +88,15 @@ class EngineLoader:
         bundle = await asyncio.to_thread(self._read, url)
         store = await asyncio.to_thread(self._open_store, bundle.schema)
         engine = compose(bundle, await self._stages(bundle), store, self.config, self.recorder)
-        lost = await _warm_up(engine)
-        if lost and whole:
-            raise WarmUpFailed(f"bundle {engine.version} answers only without {', '.join(lost)}")
+        if lost := ", ".join(sorted(await _warm_up(engine))):
+            if whole:
+                raise WarmUpFailed(f"bundle {engine.version} answers only without {lost}")
+            log.warning("bundle %s answers, but without %s", engine.version, lost)
         return engine
+
+    async def close(self) -> None:
+        if self._store is not None:
+            await self._store[1].close()
 
     def _read(self, url: str) -> Bundle:
         return read_bundle(url, fingerprint=_online_fingerprint(self.redis_url))
@@ -106,7 +114,7 @@ class EngineLoader:
         if not self.handles:
             return await asyncio.to_thread(build_stages, bundle, config)
         hydrators, scorer = (
-            ((), RemoteScorer(version, self.handles.ranking.score.remote))
+            ((), RemoteScorer(version, AdditiveScorer, self.handles.ranking.score.remote))
             if self.handles.ranking
             else await asyncio.to_thread(build_ranker, bundle, config)
         )
@@ -114,10 +122,10 @@ class EngineLoader:
             sources=await self._sources(bundle),
             hydrators=hydrators,
             scorer=scorer,
-            selector=RemoteSelector(version, self.handles.diversity.select.remote)
+            selector=RemoteSelector(version, MMRSelector, self.handles.diversity.select.remote)
             if self.handles.diversity
             else await asyncio.to_thread(build_selector, bundle, config),
-            explainer=RemoteExplainer(version, self.handles.explain.explain.remote)
+            explainer=RemoteExplainer(version, RankerExplainer, self.handles.explain.explain.remote)
             if self.handles.explain
             else await asyncio.to_thread(build_explainer, bundle, config),
         )

@@ -7,7 +7,8 @@ import logging
 
 from serving.config import ServeConfig
 from serving.deployments.shell import Shell
-from serving.remote import Brought, SourceInfo
+from serving.errors import InvalidFilter
+from serving.remote import Brought, Refused, SourceInfo
 from serving.stages import Source
 from serving.types import Query
 from training.bundle import Bundle
@@ -23,7 +24,9 @@ class Retriever(Shell[tuple[Source, ...]]):
 
     async def describe(self, version: str) -> tuple[SourceInfo, ...]:
         """The sources, in the order in which `retrieve` answers."""
-        return tuple(SourceInfo(source.name, source.personal) for source in self._stage(version))
+        return tuple(
+            SourceInfo(source.name, source.personal, type(source)) for source in self._stage(version)
+        )
 
     async def retrieve(self, version: str, query: Query, within_s: float) -> tuple[Brought, ...]:
         """What each source made of the query. One that fails or takes longer than `within_s` seconds costs
@@ -39,6 +42,8 @@ async def _ask(source: Source, query: Query, within_s: float) -> Brought:
     try:
         async with asyncio.timeout(within_s):
             return await source.retrieve(query)
+    except InvalidFilter as error:
+        return Refused(error.field, error.reason)
     except Exception as error:
         log.warning("source %s failed: %r", source.name, error)
         return type(error).__name__

@@ -11,10 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from serving.config import Budgets
+from serving.errors import InvalidFilter, Unavailable
 from serving.pipeline import RecommendationPipeline
 from serving.remote import (
     SHARE_OF_TIME,
     Brought,
+    Refused,
     RemoteExplainer,
     RemoteScorer,
     RemoteSelector,
@@ -24,10 +26,21 @@ from serving.remote import (
     remote_sources,
 )
 from serving.types import CandidateBatch, Explanation, Float32, History, Query
-from tests.serving.doubles import BestScoreBlender, batch_of, query_of
+from tests.serving.doubles import BestScoreBlender, Named, batch_of, query_of
 
 BUDGET_S = 0.2
-INFOS = (SourceInfo("near", True), SourceInfo("rated", True), SourceInfo("popular", False))
+
+
+class Personal(Named):
+    def enabled(self, query: Query) -> bool:
+        return query.user_id is not None
+
+
+INFOS = (
+    SourceInfo("near", True, Personal),
+    SourceInfo("rated", True, Personal),
+    SourceInfo("popular", False, Named),
+)
 
 
 @dataclass
@@ -111,7 +124,7 @@ async def test_a_hanging_replica_is_given_up_at_the_executors_budget() -> None:
     replica = Replica(hangs=True)
     sources = replica.sources()
     recommend = pipeline(sources, budgets=Budgets(source=20))
-    with pytest.raises(Exception, match="no source answered"):
+    with pytest.raises(Unavailable, match="no source answered"):
         await recommend.run(query())
     await asyncio.sleep(0)
     assert (len(sources[0].shared), replica.cancelled) == (0, 1)
@@ -141,13 +154,13 @@ async def test_features_stay_where_they_are() -> None:
         return (Explanation(None, None, ()),) * len(batch)
 
     batch = batch_of([5, 6]).with_features(np.ones((2, 64), np.float32))
-    scored = await RemoteScorer("v1", score).score(query(), batch)
+    scored = await RemoteScorer("v1", Named, score).score(query(), batch)
     assert scored.item_index.tolist() == [5, 6]
     assert scored.score is not None
     assert scored.score.tolist() == [0.0, 1.0]
     assert scored.features is batch.features
-    assert (await RemoteSelector("v1", select).select(query(), scored)).tolist() == [1]
-    assert len(await RemoteExplainer("v1", explain).explain(query(), scored)) == 2
+    assert (await RemoteSelector("v1", Named, select).select(query(), scored)).tolist() == [1]
+    assert len(await RemoteExplainer("v1", Named, explain).explain(query(), scored)) == 2
     assert [each.features for each in seen] == [None, None, None]
 
 
@@ -161,3 +174,19 @@ def test_a_call_with_a_long_history_and_all_candidates_stays_small() -> None:
     answer = len(pickle.dumps(np.zeros(500, np.float32), protocol=5))
     assert call < 12_000
     assert answer < 2_500
+
+
+async def test_a_query_that_a_stage_declines_costs_no_call() -> None:
+    replica = Replica((None, None, batch_of([4])))
+    recommend = pipeline(replica.sources()[:2])
+    with pytest.raises(Unavailable):
+        await recommend.run(query(user_id=None))
+    assert replica.calls == []
+    assert [source.enabled(query(user_id=None)) for source in replica.sources()] == [False, False, True]
+
+
+async def test_a_filter_refused_there_is_the_clients_mistake_here() -> None:
+    refused = Refused("year", "no such field")
+    replica = Replica((refused, refused, pickle.loads(pickle.dumps(refused))))
+    with pytest.raises(InvalidFilter, match="year: no such field"):
+        await pipeline(replica.sources()).run(query(filter={"year": {"gte": 1}}))

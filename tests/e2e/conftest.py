@@ -1,0 +1,89 @@
+"""One cluster for all end-to-end tests: real Ray Serve behind HAProxy, real Feast, real Valkey."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from features.embedded import EmbeddedRedis
+from features.prepare import prepare
+from serving.ports import free_block
+
+ROOT = Path(__file__).resolve().parents[2]
+ANSWER_S = 10.0
+"""Seconds a test waits for an answer: a hang fails, a slow machine does not."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Attributes:
+    url: of the distributed application; the fused one is below /fused.
+    gpus_in_use: of the two declared to Ray.
+    process: the one that started everything.
+    """
+
+    url: str
+    gpus_in_use: float
+    process: subprocess.Popen[str]
+
+
+@pytest.fixture(scope="session")
+def home(bundle_dir: Path) -> Path:
+    """The MARQUEE_HOME that holds the bundle, with the data and the features it was trained on."""
+    return bundle_dir.parents[1]
+
+
+@pytest.fixture(scope="session")
+def redis(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    """A Redis with the features; stopped and started again it keeps its URL."""
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), port=free_block()[0]) as server:
+        prepare(home, server.url, force=False, progress=lambda what, done, total: None)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cluster(
+    bundle_dir: Path, home: Path, redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    log = tmp_path_factory.mktemp("cluster") / "log"
+    command = [
+        sys.executable,
+        Path(__file__).with_name("host.py"),
+        bundle_dir,
+        home,
+        redis.url,
+        free_block()[0],
+    ]
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("{"):
+                yield Cluster(**json.loads(line), process=process)
+                break
+        else:
+            pytest.fail(f"the cluster did not start: {log.read_text()[-2_000:]}")
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
+@pytest.fixture
+def client(cluster: Cluster) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=cluster.url, timeout=ANSWER_S, trust_env=False) as made:
+        yield made

@@ -1,0 +1,44 @@
+"""Serves one bundle in both placements on one cluster, until its input ends. A process of its own, as Ray
+reads its settings once; `conftest.py` starts it.
+
+Prints one line of JSON when both answer: {"url": …, "gpus_in_use": …}.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from serving.config import DeploymentConfig, DeploymentsConfig, Placement, PlacementConfig, ServeConfig
+from serving.runtime import running
+from serving.settings import Settings
+
+DISTRIBUTED = PlacementConfig(
+    retrieval=Placement.DEPLOYMENT,
+    ranking=Placement.DEPLOYMENT,
+    diversity=Placement.DEPLOYMENT,
+    explain=Placement.DEPLOYMENT,
+)
+
+
+def main(bundle: str, home: str, redis_url: str, port: str) -> None:
+    sizes = DeploymentsConfig(ranking=DeploymentConfig(num_gpus=1))
+    config = ServeConfig(bundle=bundle, placement=DISTRIBUTED, deployments=sizes)
+    settings = Settings(port=int(port), home=Path(home), redis_url=redis_url)
+    with running(config, settings, num_gpus=2) as run:
+        import ray
+        from ray import serve
+
+        from serving.app import build
+
+        # Without a reservation: the first application's are scaled to all the CPUs there are.
+        fused = ServeConfig(
+            bundle=bundle, deployments=DeploymentsConfig(ingress=DeploymentConfig(num_cpus=0))
+        )
+        serve.run(build(fused), name="fused", route_prefix="/fused")
+        in_use = ray.cluster_resources()["GPU"] - ray.available_resources()["GPU"]
+        print(json.dumps({"url": run.url, "gpus_in_use": in_use}), flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
