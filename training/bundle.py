@@ -13,34 +13,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from features.schema import FeatureSchema
+from features.schema import FeatureSchema, SchemaError
 from training.catalogue import Catalogue
+from training.manifest import FILE_NAME, POINTER, sha256, write_atomically
+from training.manifest import BundleError as BundleError  # re-exported: a bundle's readers need one module
+from training.manifest import Manifest as Manifest
+from training.manifest import latest as latest
 
-FORMAT = 1
-"""Raised when a reader of the previous format could misread a bundle."""
-
-MANIFEST, SCHEMA, ITEMS, CARD = "manifest.json", "schema.json", "items.parquet", "MODEL_CARD.md"
-POINTER = "LATEST"
-
-
-class BundleError(Exception):
-    """The bundle is missing, half-written, altered or does not fit; the text says which and what to do."""
+SCHEMA, ITEMS, CARD = "schema.json", "items.parquet", "MODEL_CARD.md"
+LEFTOVER = ".partial-"
+"""Begins the names of folders that are not bundles yet, or no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +47,6 @@ class Component:
 
     settings: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """Attributes:
-    version: 12 hex digits over the checksums, so that equal contents have equal versions.
-    created: UTC, ISO 8601.
-    data_window: first and last event the models saw, UTC, ISO 8601.
-    parent: version of the bundle this one was trained from, if any.
-    files: file name → sha256.
-    metrics: what `marquee evaluate` measured, model → metric → value; empty before.
-    """
-
-    name: str
-    version: str
-    created: str
-    data_window: tuple[str, str]
-    data_licence: str
-    schema_fingerprint: str
-    parent: str | None
-    seed: int
-    files: Mapping[str, str]
-    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    format: int = FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +82,7 @@ def write_bundle(
     """
     root.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(root)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=root))
+    partial = Path(tempfile.mkdtemp(prefix=LEFTOVER, dir=root))
     try:
         (partial / SCHEMA).write_text(schema.to_json(), encoding="utf-8")
         pq.write_table(catalogue.table, partial / ITEMS)
@@ -116,52 +90,38 @@ def write_bundle(
         save_file({"features": catalogue.features}, partial / "catalogue.safetensors")
         for name, component in components.items():
             _save_component(partial / f"{name}.safetensors", component)
-        files = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
+        files = {path.name: sha256(path) for path in sorted(partial.iterdir())}
         version = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
         manifest = replace(manifest, version=version, schema_fingerprint=schema.fingerprint(), files=files)
-        _write_atomically(partial / MANIFEST, _dump(manifest))
+        write_atomically(partial / FILE_NAME, manifest.to_json())
         partial.chmod(0o755)
         target = root / version
-        if target.exists():
-            shutil.rmtree(target)
+        if target.exists():  # the same contents, or altered since: either way this one is whole
+            target.rename(root / f"{LEFTOVER}{version}")
         partial.rename(target)
+        _remove_leftovers(root)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    _write_atomically(root / POINTER, version)
+    write_atomically(root / POINTER, version)
     return target
 
 
 def write_metrics(directory: Path, metrics: Mapping[str, Mapping[str, float]]) -> None:
     """Puts the evaluation into the manifest. One rename, so a reader sees the old or the new one."""
     manifest = replace(read_manifest(str(directory)), metrics=metrics)
-    _write_atomically(directory / MANIFEST, _dump(manifest))
-
-
-def latest(root: Path) -> Path:
-    """The folder of the bundle written last.
-
-    Raises:
-        BundleError: there is none.
-    """
-    pointer = root / POINTER
-    if not pointer.is_file():
-        raise BundleError(f"no bundle in {root}; run `marquee train` first")
-    return root / pointer.read_text(encoding="utf-8").strip()
+    write_atomically(directory / FILE_NAME, manifest.to_json())
 
 
 def read_manifest(url: str) -> Manifest:
     """The manifest alone, without checking the other files."""
     try:
-        with fsspec.open(f"{url.rstrip('/')}/{MANIFEST}", "rb") as file:
-            raw = json.load(file)
-        found = raw.get("format")
-        if found != FORMAT:
-            raise BundleError(f"{url} has bundle format {found}, this version reads {FORMAT}; train again")
-        return Manifest(**{**raw, "data_window": tuple(raw["data_window"])})
+        with fsspec.open(f"{url.rstrip('/')}/{FILE_NAME}", "rb") as file:
+            text = file.read().decode("utf-8")
     except FileNotFoundError:
-        raise BundleError(f"no bundle at {url} ({MANIFEST} is missing); run `marquee train` first") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BundleError(f"{url}/{MANIFEST} cannot be read ({error}); train again") from error
+        raise BundleError(f"no bundle at {url} ({FILE_NAME} is missing); run `marquee train` first") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{url}/{FILE_NAME} cannot be read ({error}); train or copy it again") from error
+    return Manifest.from_json(text, url)
 
 
 def read_bundle(url: str, *, fingerprint: str | None = None) -> Bundle:
@@ -181,8 +141,11 @@ def read_bundle(url: str, *, fingerprint: str | None = None) -> Bundle:
             f"but the online features follow {fingerprint[:12]}; run `marquee features` and `marquee train`"
         )
     with _local(url) as directory:
-        _check_files(directory, manifest)
-        schema = FeatureSchema.from_json((directory / SCHEMA).read_text(encoding="utf-8"))
+        manifest.check_files(directory)
+        try:
+            schema = FeatureSchema.from_json((directory / SCHEMA).read_text(encoding="utf-8"))
+        except (SchemaError, OSError, ValueError) as error:
+            raise BundleError(f"{url}/{SCHEMA} cannot be read ({error})") from error
         if schema.fingerprint() != manifest.schema_fingerprint:
             raise BundleError(f"{url}/{SCHEMA} does not have the manifest's fingerprint; train again")
         loaded = {
@@ -190,9 +153,7 @@ def read_bundle(url: str, *, fingerprint: str | None = None) -> Bundle:
             for name in manifest.files
             if name.endswith(".safetensors")
         }
-        catalogue = Catalogue(
-            pq.read_table(directory / ITEMS), np.asarray(loaded.pop("catalogue").arrays["features"])
-        )
+        catalogue = _load_catalogue(directory, loaded.pop("catalogue", None))
     return Bundle(manifest, schema, catalogue, loaded)
 
 
@@ -210,15 +171,15 @@ def _load_component(path: Path) -> Component:
         raise BundleError(f"{path.name} cannot be read ({error}); train again") from error
 
 
-def _check_files(directory: Path, manifest: Manifest) -> None:
-    for name, expected in manifest.files.items():
-        path = directory / name
-        if not path.is_file():
-            raise BundleError(f"bundle {manifest.version} lacks {name}; train or copy it again")
-        if _sha256(path) != expected:
-            raise BundleError(
-                f"bundle {manifest.version}: {name} was altered (sha256 differs); train or copy it again"
-            )
+def _load_catalogue(directory: Path, encoded: Component | None) -> Catalogue:
+    try:
+        table = pq.read_table(directory / ITEMS)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BundleError(f"{ITEMS} cannot be read ({error}); train again") from error
+    features = None if encoded is None else encoded.arrays.get("features")
+    if features is None or len(features) != table.num_rows:
+        raise BundleError(f"the bundle's item features do not match {ITEMS}; train again")
+    return Catalogue(table, np.asarray(features, np.float32))
 
 
 @contextmanager
@@ -233,25 +194,7 @@ def _local(url: str) -> Iterator[Path]:
         yield Path(scratch)
 
 
-def _dump(manifest: Manifest) -> str:
-    return json.dumps(asdict(manifest), indent=2, sort_keys=True) + "\n"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 def _remove_leftovers(root: Path) -> None:
     """Folders that a killed run left half-written."""
-    for leftover in root.glob(".partial-*"):
+    for leftover in root.glob(f"{LEFTOVER}*"):
         shutil.rmtree(leftover, ignore_errors=True)

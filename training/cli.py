@@ -1,0 +1,149 @@
+"""`marquee train`: only options and output live here. Torch and Ray are imported where there is work."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from features.schema import FeatureSchema, SchemaError
+from training.data.manifest import DataError
+from training.inputs import digest, up_to_date
+from training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from training.loop import Inputs, Weights
+    from training.train import Trained
+
+DEFAULT = Recipe()
+
+Home = Annotated[Path, typer.Option(envvar="MARQUEE_HOME", help="Where data, features and bundles are kept.")]
+
+
+def train(
+    home: Home = Path(".marquee"),
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Data-parallel processes.")] = DEFAULT.workers,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = DEFAULT.seed,
+    force: Annotated[bool, typer.Option("--force", help="Train anew even if nothing has changed.")] = False,
+) -> None:
+    """Train the models on Ray and write a bundle."""
+    recipe = Recipe(seed=seed, workers=workers)
+    try:
+        schema = _schema(home)
+        inputs = digest(home / "data", schema.fingerprint(), recipe)
+        if not force and (found := up_to_date(home / "bundles", inputs)):
+            directory, manifest = found
+            Console().print(
+                f"Bundle {manifest.version} is up to date: {escape(str(directory))}", soft_wrap=True
+            )
+            return
+        with stoppable():
+            _train(home, schema, inputs, recipe)
+    except (DataError, SchemaError) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("stopped; `marquee train` resumes after the last finished epoch", 130)
+
+
+def _schema(home: Path) -> FeatureSchema:
+    path = home / "features" / "schema.json"
+    try:
+        return FeatureSchema.from_json(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise DataError(
+            f"no features in {path.parent}: run `marquee data`, then `marquee features`"
+        ) from None
+
+
+def _train(home: Path, schema: FeatureSchema, inputs: str, recipe: Recipe) -> None:
+    # numpy works on small arrays here: with more threads they wait for each other, at five times the cost.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from training.models.linear import CatalogueTooLargeError
+    from training.train import train as run
+    from training.trainer import TrainingFailed, fit
+
+    try:
+        with _Shown() as shown:
+
+            def on_ray(job_inputs: Inputs, recipe: Recipe, directory: Path) -> Mapping[str, Weights]:
+                return fit(job_inputs, recipe, directory, shown.epoch)
+
+            trained = run(home, schema, inputs, recipe, on_ray, shown.part)
+    except (TrainingFailed, CatalogueTooLargeError) as error:
+        _fail(str(error))
+    _summary(trained)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM unwinds as Ctrl-C does, so that Ray is taken down."""
+
+    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Shown:
+    """One line for each part of the run, and a bar for each two-tower."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(stderr=True)
+        )
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> _Shown:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def part(self, name: str) -> None:
+        self._finish()
+        self._tasks[name] = self._bar.add_task(name, total=None)
+
+    def epoch(self, facts: Mapping[str, Any]) -> None:
+        job = f"  {facts['job']}"
+        if job not in self._tasks:
+            self._tasks[job] = self._bar.add_task(job, total=facts["epochs"])
+        text = f"{job}: epoch {facts['epoch']} of {facts['epochs']}, loss {facts['loss']:.3f}"
+        self._bar.update(self._tasks[job], description=text, completed=facts["epoch"])
+
+    def _finish(self) -> None:
+        for task in self._tasks.values():
+            self._bar.update(task, total=1, completed=1)
+
+
+def _summary(trained: Trained) -> None:
+    from training.evaluate import render
+
+    console = Console()
+    console.print(render(trained.validation, "Validation, offline: leave-one-out by time, full catalogue"))
+    table = Table(show_header=False, title=f"Bundle {trained.directory.name}", title_justify="left")
+    table.add_row("where", escape(str(trained.directory)))
+    for part, seconds in trained.seconds.items():
+        table.add_row(part, f"{seconds:.1f} s")
+    table.add_row("in all", f"{sum(trained.seconds.values()):.1f} s")
+    console.print(table)
+
+
+def _fail(message: str, code: int = 1) -> NoReturn:
+    """Ends the command with one red line on stderr."""
+    Console(stderr=True).print(f"[red]{escape(message)}[/red]", soft_wrap=True, highlight=False)
+    raise typer.Exit(code)

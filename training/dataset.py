@@ -1,0 +1,158 @@
+"""From tables and a schema to the arrays that models are fitted on and judged by.
+
+An *event* is a position in `events`: sorted by user, then time, then file order, so what the user did before
+it is the run of positions from the user's first. Validation and test take the ends of these runs; training
+events are therefore a run of their own, and so are those that the ranker's lists are made of.
+Does not belong here: models, and where files lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from features.rows import profiles
+from features.schema import Feature, FeatureSchema, inputs
+from features.statistics import State, Timeline
+from features.store import Column
+from features.transforms import encode, item_statistics, items_at, user_statistics
+from training.catalogue import Catalogue
+from training.data import indexed
+from training.data.indexed import IndexedInteractions
+from training.data.manifest import DataError
+from training.data.split import leave_one_out
+from training.data.tables import Tables
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+Float32 = NDArray[np.float32]
+
+MIN_TRAINING_EVENTS, MIN_TEST_USERS, MIN_ITEMS = 200, 10, 10
+"""Below these there is nothing to learn, or nothing to choose by: a two-tower would memorise the rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Attributes:
+    events: every interaction, of n.
+    train, validation, test: positions into `events`, int64, ascending.
+    user_features: float32 [n, schema.user_width], inputs of each event's user just before it.
+    catalogue: items in the order of `events.item_ids`; statistics among its features are as of the end of
+        the training events.
+    """
+
+    schema: FeatureSchema
+    events: IndexedInteractions
+    train: Int64
+    validation: Int64
+    test: Int64
+    user_features: Float32
+    catalogue: Catalogue
+
+    @property
+    def n_items(self) -> int:
+        return len(self.catalogue)
+
+    @property
+    def item_profiles(self) -> Float32:
+        """float32 [m, p]: the catalogue's features without the statistics, which come first; one column of
+        zeros where items have no columns of their own."""
+        statistics = item_statistics(State.empty(0))
+        own = inputs(tuple(feature for feature in self.schema.item if feature.name not in statistics))
+        if not own:
+            return np.zeros((self.n_items, 1), np.float32)
+        return np.ascontiguousarray(self.catalogue.features[:, self.schema.item_width - len(own) :])
+
+    def history(self, position: int) -> Int32:
+        """The items its user had before this event, oldest first."""
+        start = self.events.offsets[self.events.user_index[position]]
+        return self.events.item_index[start:position]
+
+    def now(self, position: int) -> float:
+        """When an event happened, unix seconds."""
+        return float(self.events.timestamp[position])
+
+    def hold_out(self, per_user: int) -> tuple[Int64, Int64]:
+        """Training events as (older, newest): the newest `per_user` of each user, who keeps at least one."""
+        users = self.events.user_index[self.train]
+        counts = np.bincount(users, minlength=len(self.events.user_ids))
+        ends = self.events.offsets[:-1] + counts
+        keep = np.minimum(counts, np.maximum(counts - per_user, 1))
+        older = self.train < (ends - counts + keep)[users]
+        return self.train[older], self.train[~older]
+
+    def examples(self, positions: Int64) -> Int64:
+        """Those with a history: a user's first event teaches nothing."""
+        return positions[positions > self.events.offsets[self.events.user_index[positions]]]
+
+    def subset(self, positions: Int64) -> IndexedInteractions:
+        return self.events.select(self.events.row[positions])
+
+    @property
+    def window(self) -> tuple[str, str]:
+        """First and last training event, UTC, ISO 8601."""
+        times = self.events.timestamp[self.train]
+        first, last = (datetime.fromtimestamp(int(t), UTC) for t in (times.min(), times.max()))
+        return first.isoformat(), last.isoformat()
+
+
+def build(tables: Tables, schema: FeatureSchema) -> Dataset:
+    """Split leave-one-out by time and encoded.
+
+    Raises:
+        DataError: too few users, items or interactions to train on.
+    """
+    events = indexed.encode(tables)
+    split = leave_one_out(tables.interactions)
+    place = np.empty(len(events), np.int64)
+    place[events.row] = np.arange(len(events))
+    train, validation, test = (np.sort(place[rows]) for rows in (split.train, split.validation, split.test))
+    _require_enough(len(train), len(test), len(events.item_ids), tables.about.name)
+    return Dataset(
+        schema,
+        events,
+        train,
+        validation,
+        test,
+        _user_features(schema, events, tables.users),
+        Catalogue(tables.items, item_features(schema, events.select(events.row[train]), tables.items)),
+    )
+
+
+def _require_enough(train: int, users: int, items: int, name: str) -> None:
+    for have, need, what in (
+        (train, MIN_TRAINING_EVENTS, "training interactions"),
+        (users, MIN_TEST_USERS, "users with three interactions or more"),
+        (items, MIN_ITEMS, "items"),
+    ):
+        if have < need:
+            raise DataError(f"{name} has {have:,} {what}; training needs {need:,}: choose a larger data set")
+
+
+def _user_features(schema: FeatureSchema, events: IndexedInteractions, users: pa.Table) -> Float32:
+    """Of each event's user, just before it: what Feast's point-in-time join gives, a hundred times faster
+    (`features.offline.training_set`; `tests/training/test_dataset.py` holds them equal)."""
+    line = Timeline.of(events.user_index, events.value, events.timestamp, len(events.user_ids))
+    seen = np.arange(len(events)) - events.offsets[events.user_index]
+    before = user_statistics(line.at(events.user_index.astype(np.intp), seen.astype(np.intp)))
+    per_event = _encoded(schema.user, before)
+    per_user = _encoded(schema.user, profiles(schema.user, users))
+    return np.concatenate([per_event, per_user[events.user_index]], axis=1)
+
+
+def item_features(schema: FeatureSchema, events: IndexedInteractions, items: pa.Table) -> Float32:
+    """float32 [m, schema.item_width]: items as of the newest of `events`."""
+    line = Timeline.of(events.item_index, events.value, events.timestamp, len(events.item_ids))
+    latest = item_statistics(line.latest())
+    columns = {**items_at(latest, float(events.timestamp.max())), **profiles(schema.item, items)}
+    return _encoded(schema.item, columns)
+
+
+def _encoded(features: Sequence[Feature], columns: Mapping[str, Column]) -> Float32:
+    """Inputs of those features there are columns for, in the schema's order."""
+    return encode([feature for feature in features if feature.name in columns], columns)

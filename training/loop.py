@@ -1,0 +1,210 @@
+"""What every training worker runs: epochs over its share of the examples, a checkpoint after each, resume.
+
+A run that was interrupted and resumed gives the weights of one that was not, bit for bit: all randomness is
+drawn from (seed, job, epoch, rank). Does not belong here: how workers are started and where checkpoints go
+(`trainer`), the network (`models.two_tower`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from training.losses import accidental_hits, log_frequency, sampled_softmax
+from training.models.histories import padded
+from training.models.two_tower import TwoTower, TwoTowerSettings
+from training.recipe import Recipe
+
+Weights = dict[str, torch.Tensor]
+
+CHECKPOINT = "state.pt"
+"""Read with `weights_only=True`: tensors and plain values, never code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the workers need of a data set.
+
+    Attributes:
+        item_index: int32 [n], of every event, sorted by user and time. start: int64 [n], where the event's
+            user begins.
+        user_features: float32 [n, w], before each event. item_features: float32 [m, f].
+        jobs: name of a two-tower to train → positions of its examples, int64; in the order to train them.
+    """
+
+    offsets: NDArray[np.int64]
+    item_index: NDArray[np.int32]
+    user_features: NDArray[np.float32]
+    item_features: NDArray[np.float32]
+    jobs: Mapping[str, NDArray[np.int64]]
+
+    def write(self, path: Path) -> None:
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        jobs = {f"job {name}": examples for name, examples in self.jobs.items()}
+        save_file({**arrays, **jobs}, path, metadata={"jobs": json.dumps(list(self.jobs))})
+
+    @staticmethod
+    def read(path: Path) -> Inputs:
+        with safe_open(path, framework="numpy") as file:
+            jobs = {name: file.get_tensor(f"job {name}") for name in json.loads(file.metadata()["jobs"])}
+            return Inputs(**{name: file.get_tensor(name) for name in _ARRAYS}, jobs=jobs)
+
+
+_ARRAYS = ("offsets", "item_index", "user_features", "item_features")
+
+
+@dataclass(slots=True)
+class State:
+    """Where training stands after an epoch: all that a checkpoint holds.
+
+    Attributes:
+        job: in progress, `epoch` epochs done. finished: weights of the jobs before it.
+    """
+
+    job: str
+    epoch: int
+    model: Weights
+    optimizer: dict[str, Any]
+    finished: dict[str, Weights]
+
+    def write(self, directory: Path) -> None:
+        torch.save(asdict(self), directory / CHECKPOINT)
+
+    @staticmethod
+    def read(directory: Path) -> State:
+        return State(**torch.load(directory / CHECKPOINT, weights_only=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Which of how many data-parallel processes this is."""
+
+    rank: int = 0
+    world: int = 1
+
+
+Report = Callable[[dict[str, float | str], State], None]
+
+
+def train(
+    inputs: Inputs, recipe: Recipe, worker: Worker, state: State | None, report: Report
+) -> dict[str, Weights]:
+    """Trains the jobs that `state` has not finished, and gives all their weights.
+
+    With several workers a process group must be there; every rank ends with the same weights.
+
+    Args:
+        state: to resume from; None starts afresh.
+        report: called after each epoch, on every rank.
+    """
+    finished = dict(state.finished) if state else {}
+    for job in inputs.jobs:
+        if job in finished:
+            continue
+        run = _Run.begin(inputs, recipe, worker, job)
+        done = run.resume(state) if state and state.job == job else 0
+        for epoch in range(done, recipe.epochs):
+            loss = run.epoch(epoch)
+            if epoch + 1 == recipe.epochs:
+                finished[job] = run.tower.state_dict()
+            report(
+                {"job": job, "epoch": epoch + 1, "epochs": recipe.epochs, "loss": loss},
+                State(job, epoch + 1, run.tower.state_dict(), run.optimizer.state_dict(), finished),
+            )
+    return finished
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One job on one worker. `network` is `tower`, behind DDP where there are several workers."""
+
+    inputs: Inputs
+    recipe: Recipe
+    worker: Worker
+    job: str
+    tower: TwoTower
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    log_q: torch.Tensor
+
+    @staticmethod
+    def begin(inputs: Inputs, recipe: Recipe, worker: Worker, job: str) -> _Run:
+        torch.manual_seed(_seed(recipe, job))
+        tower = TwoTower(TwoTowerSettings(), inputs.item_features, inputs.user_features.shape[1])
+        network = DistributedDataParallel(tower) if worker.world > 1 else tower
+        optimizer = torch.optim.AdamW(
+            tower.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        taken = torch.from_numpy(inputs.item_index[inputs.jobs[job]].astype(np.int64))
+        log_q = log_frequency(taken, len(inputs.item_features))
+        return _Run(inputs, recipe, worker, job, tower, network, optimizer, log_q)
+
+    def resume(self, state: State) -> int:
+        """The number of epochs that are done."""
+        self.tower.load_state_dict(state.model)
+        self.optimizer.load_state_dict(state.optimizer)
+        return state.epoch
+
+    def epoch(self, epoch: int) -> float:
+        """One pass over this rank's share of the examples; the mean loss."""
+        batches = self._batches(epoch)
+        torch.manual_seed(_seed(self.recipe, self.job, epoch, self.worker.rank))
+        self.network.train()
+        total = 0.0
+        for step, batch in enumerate(batches):
+            progress = (epoch + step / len(batches)) / self.recipe.epochs
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.recipe.learning_rate * one_cycle(progress, self.recipe.warmup)
+            total += self._step(batch)
+        return total / len(batches)
+
+    def _batches(self, epoch: int) -> NDArray[np.int64]:
+        """Examples of this rank, int64 [steps, batch / world]: equally many on every rank, each drawn once an
+        epoch but for the few that do not fill a batch."""
+        world = self.worker.world
+        rng = np.random.default_rng([self.recipe.seed, zlib.crc32(self.job.encode()), epoch])
+        order = rng.permutation(self.inputs.jobs[self.job])
+        share = min(self.recipe.batch, len(order)) // world
+        steps = len(order) // (share * world)
+        return order[: steps * share * world].reshape(steps, world, share)[:, self.worker.rank]
+
+    def _step(self, batch: NDArray[np.int64]) -> float:
+        """Sampled softmax over the batch's own items, as corrected by `training.losses`."""
+        inputs, settings = self.inputs, self.tower.settings
+        items = len(inputs.item_features)
+        history = torch.from_numpy(padded(inputs.offsets, inputs.item_index, batch, settings.history, items))
+        target = torch.from_numpy(inputs.item_index[batch].astype(np.int64))
+        logits = self.network(history, torch.from_numpy(inputs.user_features[batch]), target)
+        loss = sampled_softmax(
+            logits, torch.arange(len(batch)), self.log_q[target], accidental_hits(history, target)
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.item()
+
+
+def one_cycle(progress: float, warmup: float) -> float:
+    """Share of the peak learning rate when `progress` of all steps is done: up, then down along a cosine
+    (Smith and Topin 2017)."""
+    if progress < warmup:
+        return 0.04 + 0.96 * progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def _seed(recipe: Recipe, job: str, *where: int) -> int:
+    sequence = np.random.SeedSequence([recipe.seed, zlib.crc32(job.encode()), *where])
+    return int(sequence.generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,79 @@
+"""The text of MODEL_CARD.md (Mitchell et al., "Model cards for model reporting", 2019).
+
+Only facts that follow from the inputs: no clock, so that equal inputs give an equal bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from training.data.manifest import About
+from training.dataset import Dataset
+from training.evaluate import Row
+from training.recipe import Recipe
+
+
+def model_card(data: Dataset, about: About, recipe: Recipe, validation: Sequence[Row]) -> str:
+    events, (first, last) = data.events, data.window
+    schema = data.schema
+    return f"""# Marquee on {about.name}
+
+## What it is
+A recommender in two stages. Retrieval joins four sources (a two-tower network, EASE, a sequential linear
+model, popularity with time decay) by calibrated probabilities; an additive ranker orders what they bring, and
+its score is the sum of the terms that explanations show.
+
+## Data
+- {about.name}: {len(events):,} interactions, {len(events.user_ids):,} users, {data.n_items:,} items.
+- Source: {about.source}
+- Licence: {about.licence}
+- Split: of each user's events the last is for test, the one before it for validation; the other
+  {len(data.train):,} train every model of this bundle ({first} to {last}).
+- When it serves, users' histories and statistics hold all events, the held-out ones too. `marquee evaluate`
+  takes them back out for its figures.
+
+## Inputs
+- User: {_listed([feature.name for feature in schema.user])}.
+- Item: {_listed([feature.name for feature in schema.item])}.
+- Left out, their type is not understood: {_listed(schema.ignored)}.
+- Feature schema {schema.fingerprint()[:12]}.
+
+## Validation
+Every item of the catalogue but those already met is ranked, for {len(data.validation):,} users, measured
+offline right after training. Every choice of the recipe was made on figures like these; those of the test
+events, from the served pipeline, are in the manifest once `marquee evaluate` has run.
+
+{_table(validation)}
+
+## Recipe
+{_settings(recipe)}
+
+## Intended use, and what it is not for
+Ranking a catalogue for people by what they did before. Not for decisions about people. It knows only what
+was recorded: items that few have met, users unlike the recorded ones, and tastes that changed after
+{last[:10]} are served worse. Popular items are favoured beyond their merit, as in any log of choices.
+Attributes of users among the inputs (age, gender, occupation, where the data has them) can change what is
+shown; leave their columns out of the users table where that is not wanted.
+"""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "none"
+
+
+def _table(rows: Sequence[Row]) -> str:
+    measures = list(rows[0].values)
+    lines = [f"| | {' | '.join(measures)} |", "|---|" + "---:|" * len(measures)]
+    lines += [f"| {row.name} | {' | '.join(f'{row.values[m]:.4f}' for m in measures)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def _settings(recipe: Recipe) -> str:
+    return "\n".join(f"- {name}: {_value(value)}" for name, value in asdict(recipe).items())
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {each}" for key, each in value.items())
+    return str(value)

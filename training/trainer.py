@@ -1,0 +1,203 @@
+"""Ray Train: starts the workers, keeps their checkpoints, replaces a worker that died.
+
+The driver never computes: it waits, shows progress, and takes Ray down again whatever happens.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from training.loop import CHECKPOINT, Inputs, State, Weights, Worker, train
+from training.recipe import Recipe
+
+Shown = Callable[[dict[str, Any]], None]
+"""Called with what rank 0 reported after each epoch: job, epoch, epochs, loss, pid."""
+
+RUN_NAME = "two-tower"
+MAX_FAILURES = 1
+"""Worker groups that may die before the run is given up: a machine that kills two is out of memory."""
+GLOO_TIMEOUT_S = 60
+"""After which a rank whose peer is gone fails. A step takes tens of milliseconds."""
+OBJECT_STORE_BYTES = 100 << 20
+"""Nothing large passes through it: inputs and checkpoints are files. Ray's default takes 30 % of memory."""
+POLL_S = 0.2
+"""Between two looks at the workers and at their progress."""
+
+_ENVIRONMENT = {
+    "RAY_TRAIN_METRICS_ENABLED": "0",  # needs the dashboard
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(POLL_S),  # 2 s by default, after every epoch
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default; unset, every worker warns of it
+}
+
+
+class TrainingFailed(Exception):
+    """The workers could not be started or died too often; the message is one line."""
+
+
+def fit(inputs: Inputs, recipe: Recipe, directory: Path, shown: Shown) -> dict[str, Weights]:
+    """Trains the two-towers of `inputs.jobs` on `recipe.workers` processes: job → weights.
+
+    What `directory` holds of an interrupted run is taken up at its last finished epoch; the caller sees to
+    it that a directory is only ever used for the same inputs and recipe.
+
+    Raises:
+        TrainingFailed: Ray did not start, or more workers died than `MAX_FAILURES` allows.
+    """
+    directory = directory.resolve()
+    directory.mkdir(parents=True, exist_ok=True)
+    final = directory / CHECKPOINT
+    if not final.exists():
+        inputs.write(directory / "inputs.safetensors")
+        with _ray(recipe.workers):
+            _run(recipe, directory, shown)
+    return State.read(directory).finished
+
+
+def _run(recipe: Recipe, directory: Path, shown: Shown) -> None:
+    """Leaves the final checkpoint in `directory`. `fit()` runs on a thread: on the main one Ray takes SIGINT
+    over, which would leave the caller without a chance to clean up."""
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    progress = directory / "progress.jsonl"
+    progress.unlink(missing_ok=True)
+    trainer = TorchTrainer(
+        worker,
+        train_loop_config={
+            "inputs": str(directory / "inputs.safetensors"),
+            "progress": str(progress),
+            "recipe": asdict(recipe),
+        },
+        torch_config=TorchConfig(backend="gloo", timeout_s=GLOO_TIMEOUT_S),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=recipe.workers, use_gpu=False, resources_per_worker={"CPU": 1}
+        ),
+        run_config=ray.train.RunConfig(
+            name=RUN_NAME,
+            storage_path=str(directory),
+            failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+        ),
+    )
+    outcome: list[ray.train.Result | BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(trainer.fit())
+        except BaseException as error:  # handed to the main thread
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    tail = _Tail(progress)
+    while thread.is_alive():
+        thread.join(POLL_S)
+        for facts in tail.new():
+            shown(facts)
+    result = outcome[0]
+    if isinstance(result, BaseException):
+        raise TrainingFailed(f"training workers failed: {_one_line(result)}") from result
+    assert result.checkpoint is not None  # every epoch reports one
+    with result.checkpoint.as_directory() as last:
+        partial = directory / f".{CHECKPOINT}"
+        shutil.copyfile(Path(last) / CHECKPOINT, partial)
+        partial.replace(directory / CHECKPOINT)
+
+
+def worker(config: dict[str, Any]) -> None:
+    """What Ray Train runs in each worker process.
+
+    Args:
+        config: `inputs` and `progress`, paths that the workers can reach; `recipe`, the fields of a `Recipe`.
+    """
+    import ray.train
+    import torch
+
+    torch.set_num_threads(1)
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    checkpoint = ray.train.get_checkpoint()
+    state = None
+    if checkpoint is not None:
+        with checkpoint.as_directory() as last:
+            state = State.read(Path(last))
+
+    def report(facts: dict[str, float | str], state: State) -> None:
+        if rank != 0:
+            ray.train.report(dict(facts))
+            return
+        with tempfile.TemporaryDirectory() as directory:
+            state.write(Path(directory))
+            ray.train.report(dict(facts), checkpoint=ray.train.Checkpoint.from_directory(directory))
+        with Path(config["progress"]).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**facts, "pid": os.getpid()}) + "\n")
+
+    train(Inputs.read(Path(config["inputs"])), Recipe(**config["recipe"]), Worker(rank, world), state, report)
+
+
+class _Tail:
+    """Reads what was appended to a file of JSON lines since the last look."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+
+    def new(self) -> list[dict[str, Any]]:
+        if not self._path.exists():
+            return []
+        text = self._path.read_bytes()[self._read :]
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]
+
+
+@contextmanager
+def _ray(workers: int) -> Iterator[None]:
+    """A Ray of this run's own, gone at the end with all its processes and files."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # Without a token of its own Ray would write one to ~/.ray, and anyone on the machine could connect.
+    os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
+    import ray
+
+    on_terminate = signal.getsignal(signal.SIGTERM)
+    scratch = tempfile.mkdtemp(prefix="mq-", dir="/tmp")  # short: socket paths end at 107 bytes
+    try:
+        try:
+            ray.init(
+                address="local",
+                num_cpus=workers,
+                include_dashboard=False,
+                _temp_dir=scratch,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except Exception as error:
+            raise TrainingFailed(f"Ray did not start: {_one_line(error)}") from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(
+                signal.SIGTERM, on_terminate
+            )  # Ray has put one there that aborts, without cleaning up
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
