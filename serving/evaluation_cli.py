@@ -28,6 +28,9 @@ def evaluate(
     validation: Annotated[
         bool, typer.Option("--validation", help="Judge on the validation split; nothing is written.")
     ] = False,
+    into: Annotated[
+        Path | None, typer.Option(help="Markdown file whose quality table is to be written anew.")
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Judge again even if the bundle has figures.")
     ] = False,
@@ -35,10 +38,10 @@ def evaluate(
     """Evaluate the served pipeline on each user's held-out last interaction."""
     try:
         directory = bundle or latest(home / "bundles")
-        if _has_figures(directory) and not (force or validation):
+        if _has_figures(directory) and not (force or validation or into):
             console.print(f"Bundle {directory.name} is evaluated already; --force does it again.")
             return
-        _evaluate(directory, home / "data", validation)
+        _evaluate(directory, home / "data", validation, into)
     except (BundleError, DataError, SchemaError, ServingError) as error:
         fail(error)
 
@@ -51,7 +54,7 @@ def _has_figures(directory: Path) -> bool:
     return bool(Manifest.from_json(text, str(directory)).metrics)
 
 
-def _evaluate(directory: Path, data: Path, validation: bool) -> None:
+def _evaluate(directory: Path, data: Path, validation: bool, into: Path | None) -> None:
     from serving.evaluation import ServedPipeline
     from training import evaluate as protocol
     from training.bundle import read_bundle, write_metrics
@@ -76,3 +79,19 @@ def _evaluate(directory: Path, data: Path, validation: bool) -> None:
     )
     if not validation:
         write_metrics(directory, protocol.as_metrics(rows))
+    if into is not None:
+        rewrite(into, protocol.markdown(rows))
+
+
+def rewrite(file: Path, table: str) -> None:
+    """Puts the table between the file's two `quality` comments.
+
+    Raises:
+        ServingError: it has none.
+    """
+    begin, end = "<!-- quality: written by `marquee evaluate --into README.md` -->", "<!-- /quality -->"
+    before, found, rest = file.read_text(encoding="utf-8").partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ServingError(f"{file} lacks the lines {begin} and {end}")
+    file.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")

@@ -17,9 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from serving.errors import InvalidFilter, Unavailable
+from serving.errors import InvalidFilter, Unavailable, UnknownItems
 from serving.schemas import FieldError, ProblemDocument
-from serving.wire import UnknownItems
 
 MEDIA_TYPE = "application/problem+json"
 

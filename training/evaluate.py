@@ -208,6 +208,14 @@ def render(rows: Sequence[Row], title: str) -> Table:
     return table
 
 
+def markdown(rows: Sequence[Row]) -> str:
+    """For a page: a line for each recommender, without intervals."""
+    measures = list(rows[0].values)
+    lines = [f"| | {' | '.join(measures)} |", "|---|" + "---:|" * len(measures)]
+    lines += [f"| {row.name} | {' | '.join(f'{row.values[m]:.4f}' for m in measures)} |" for row in rows]
+    return "\n".join(lines)
+
+
 def _cell(row: Row, measure: str) -> str:
     if measure not in row.intervals:
         return f"{row.values[measure]:.3f}"

@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 from training.data.manifest import About
 from training.dataset import Dataset
-from training.evaluate import Row
+from training.evaluate import Row, markdown
 from training.recipe import Recipe
 
 
@@ -44,7 +44,7 @@ Every item of the catalogue but those already met is ranked, for {len(data.valid
 offline right after training. Every choice of the recipe was made on figures like these; those of the test
 events, from the served pipeline, are in the manifest once `marquee evaluate` has run.
 
-{_table(validation)}
+{markdown(validation)}
 
 ## Recipe
 {_settings(recipe)}
@@ -60,13 +60,6 @@ shown; leave their columns out of the users table where that is not wanted.
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names) or "none"
-
-
-def _table(rows: Sequence[Row]) -> str:
-    measures = list(rows[0].values)
-    lines = [f"| | {' | '.join(measures)} |", "|---|" + "---:|" * len(measures)]
-    lines += [f"| {row.name} | {' | '.join(f'{row.values[m]:.4f}' for m in measures)} |" for row in rows]
-    return "\n".join(lines)
 
 
 def _settings(recipe: Recipe) -> str:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.config import DiversityConfig
+from serving.errors import UnknownItems
 from serving.schemas import RankRequest, RecommendationRequest, Session, SessionEvent, bounds
-from serving.wire import Arrival, UnknownItems, rank_query, recommendation_query
+from serving.wire import Arrival, rank_query, recommendation_query
 from tests.serving.doubles import catalogue_of
 from tests.serving.fakes import CONFIG
 
