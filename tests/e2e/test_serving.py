@@ -188,7 +188,6 @@ def test_with_its_ranker_killed_answers_come_in_retrieval_order_until_a_new_one_
     while time.monotonic() < end:
         answer = recommend(client, user_id=users[0])
         assert answer["items"]
-        assert set(answer["degraded"]) <= {"ranker"}
         if not answer["degraded"] and ranker not in _replicas(cluster.process, "Ranker"):
             return
     pytest.fail("no new ranker took over")
