@@ -25,7 +25,7 @@ from serving.config import ServeConfig
 from serving.engine import Engine
 from serving.envelope import Envelope
 from serving.errors import Unavailable
-from serving.limits import BodyLimit
+from serving.limits import BodyLimit, InFlightLimit
 from serving.pipeline import RecommendationPipeline
 from serving.problems import REQUEST_ID, Problem
 from serving.prometheus import CONTENT_TYPE, PrometheusRecorder
@@ -77,6 +77,7 @@ def create_api(
         telemetry={"tracing": False, "metrics": False, "logs": False},
         middleware=[
             Middleware(Envelope, recorder=metrics),
+            Middleware(InFlightLimit, limit=config.limits.in_flight),
             Middleware(BodyLimit, limit=config.limits.body_bytes),
         ],
         exception_handlers=problems.HANDLERS,

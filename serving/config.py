@@ -69,6 +69,11 @@ class Budgets(_Model):
 
 class LimitsConfig(_Model):
     body_bytes: PositiveInt = Field(1_048_576, description="a larger request body is refused with 413")
+    in_flight: PositiveInt = Field(
+        64,
+        description="requests a replica answers at a time; more get 503 as a problem document. At 3 ms each "
+        "the last waits 0.2 s. Below the ingress's max_ongoing_requests, whose refusals are plain text",
+    )
     rank_items: PositiveInt = Field(1_000, description="items one /v1/rank call may name")
     exclude_ids: PositiveInt = Field(1_000, description="ids one request may exclude")
     session_events: PositiveInt = Field(200, description="events one request's session may hold")
@@ -96,13 +101,11 @@ class DeploymentConfig(_Model):
     graceful_shutdown_timeout_s: PositiveFloat = Field(20, description="s for requests in flight")
     health_check_period_s: PositiveFloat = Field(5, description="s between two health checks")
     health_check_timeout_s: PositiveFloat = Field(10, description="s before a silent replica is replaced")
-    batch_size: PositiveInt = Field(16, description="requests scored together where the stage batches")
-    batch_wait_ms: NonNegativeFloat = Field(1, description="ms a request may wait for company")
     autoscaling: Autoscaling = Autoscaling()
 
 
 class DeploymentsConfig(_Model):
-    ingress: DeploymentConfig = DeploymentConfig(max_ongoing_requests=64, max_queued_requests=256)
+    ingress: DeploymentConfig = DeploymentConfig(max_ongoing_requests=256, max_queued_requests=256)
     retrieval: DeploymentConfig = DeploymentConfig()
     ranking: DeploymentConfig = DeploymentConfig()
     diversity: DeploymentConfig = DeploymentConfig()

@@ -1,4 +1,5 @@
-"""Refuses request bodies that are too large, before they are held in memory.
+"""Refuses what a replica should not take on: more requests at a time than it can answer soon, and bodies
+that are too large, before they are held in memory.
 
 FastAPI's own `max_body_size` is not used: where the declared length is too large and no route reads the
 body, it answers in plain text.
@@ -8,7 +9,38 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.problems import Problem
+from serving.errors import Unavailable
+from serving.problems import Problem, unavailable
+
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Answered however busy the replica is: a probe that is turned away gets a working replica killed."""
+
+RETRY_AFTER_S = 1.0
+"""Seconds a client turned away is asked to wait; what is in flight is answered long before."""
+
+
+class InFlightLimit:
+    """ASGI middleware: 503 at once for a request that finds `limit` others being answered. A queue would
+    only make everybody late."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].removeprefix(scope.get("root_path", "")) in PROBES:
+            await self._app(scope, receive, send)
+            return
+        if self._in_flight >= self._limit:
+            busy = Unavailable(f"{self._limit} requests are being answered already", RETRY_AFTER_S)
+            await unavailable(busy).response(scope)(scope, receive, send)
+            return
+        self._in_flight += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._in_flight -= 1
 
 
 class BodyLimit:

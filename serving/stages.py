@@ -1,7 +1,8 @@
 """The protocols a stage satisfies. `tests/contracts` holds every implementation to the laws stated here.
 
 A stage is bound in process or behind a deployment handle (`remote`); callers cannot tell which.
-`enabled` lets a stage decline a query; the executor then passes it over.
+`enabled` lets a stage decline a query; the executor then passes it over. It reads the query alone, never the
+stage's own state: a proxy answers for a stage that lives elsewhere.
 """
 
 from __future__ import annotations

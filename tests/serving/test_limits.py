@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -7,6 +8,8 @@ from fastapi import FastAPI
 
 from serving.api import create_api
 from serving.config import LimitsConfig
+from serving.envelope import Envelope
+from serving.limits import InFlightLimit
 from serving.prometheus import PrometheusRecorder
 from tests.serving.fakes import CONFIG, JSON, call, engine_of
 
@@ -60,3 +63,37 @@ async def test_a_declared_length_that_lies_is_found_out(app):
 @pytest.mark.parametrize(("method", "path"), [("GET", "/healthz"), ("POST", "/nowhere")])
 async def test_the_limit_holds_where_no_route_reads_the_body(app, method, path):
     assert_too_large(await call(app, path, body_of(LIMIT + 1), method=method))
+
+
+async def test_a_request_beyond_the_limit_is_turned_away_and_the_next_one_after_an_answer_is_not():
+    answer, arrived = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def slow(scope, receive, send):
+        arrived.release()
+        await answer.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    app = Envelope(InFlightLimit(slow, limit=2), PrometheusRecorder())
+    waiting = [asyncio.create_task(call(app, "/v1/rank", b"{}")) for _ in range(2)]
+    await arrived.acquire()
+    await arrived.acquire()
+    refused = await call(app, "/v1/rank", b"{}")
+    assert refused.status == 503
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert int(refused.headers["retry-after"]) >= 1
+    probe = asyncio.create_task(call(app, "/readyz", b"", method="GET"))
+    await arrived.acquire()  # a probe is let through however busy it is
+    answer.set()
+    assert [reply.status for reply in await asyncio.gather(*waiting, probe)] == [200, 200, 200]
+    assert (await call(app, "/v1/rank", b"{}")).status == 200
+
+
+async def test_a_request_that_fails_gives_its_place_back():
+    async def broken(scope, receive, send):
+        raise RuntimeError("injected")
+
+    app = InFlightLimit(broken, limit=1)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="injected"):
+            await call(app, "/v1/rank", b"{}")
