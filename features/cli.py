@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from features.console import fail
 from features.embedded import EmbeddedRedisError
 from features.prepare import PrepareError, Report, prepare, read_schema
 from features.progress import Step
@@ -40,8 +41,7 @@ def features(
             done = prepare(home, redis_url or None, force, report)
         schema = read_schema(home / "features")
     except FAILURES as error:
-        console.print(f"[red]error[/red] {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from None
+        fail(error)
     where = redacted(redis_url) if redis_url else f"the embedded server in {home / 'redis'}"
     if done.materialized:
         console.print(_table(done, schema))

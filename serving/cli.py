@@ -7,7 +7,7 @@ import signal
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from features.console import fail
 from serving.config import ServeConfig
 from serving.settings import SettingError, Settings
 from training.manifest import BundleError, latest
@@ -91,12 +92,6 @@ def doctor(home: Home = None, host: Host = None, port: Port = None, redis_url: R
     console.print(table)
     if not all_ok:
         raise typer.Exit(1)
-
-
-def fail(error: Exception) -> NoReturn:
-    """One line that says what to do, and exit status 1."""
-    Console(stderr=True).print(f"[red]error[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-    raise typer.Exit(1)
 
 
 def _config(file: Path | None, bundle: str | None, settings: Settings) -> ServeConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import httpx
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from features.console import fail
 from serving.settings import SettingError, Settings
 
 TIMEOUT_S = 10.0
@@ -60,7 +61,7 @@ def _show(title: str, path: str, body: dict[str, Any], filter_json: str | None, 
             body["filter"] = _filter(filter_json)
         answer = ask((url or Settings.read().url).rstrip("/"), path, body)
     except (AskFailed, SettingError) as error:
-        _fail(error)
+        fail(error)
     console.print(_table(title, answer))
     console.print(_summary(answer), highlight=False, soft_wrap=True)
 
@@ -153,8 +154,3 @@ def _summary(answer: dict[str, Any]) -> str:
         f"{sum(ms for stage, ms in answer['timings'].items() if ':' not in stage):.1f} ms in the pipeline"
     )
     return " · ".join(parts)
-
-
-def _fail(error: Exception) -> NoReturn:
-    Console(stderr=True).print(f"[red]error[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-    raise typer.Exit(1)

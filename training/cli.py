@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from features.console import fail
 from features.schema import FeatureSchema, SchemaError
 from training.data.manifest import DataError
 from training.inputs import digest, up_to_date
@@ -50,9 +51,9 @@ def train(
         with stoppable():
             _train(home, schema, inputs, recipe)
     except (DataError, SchemaError) as error:
-        _fail(str(error))
+        fail(error)
     except KeyboardInterrupt:
-        _fail("stopped; `marquee train` resumes after the last finished epoch", 130)
+        fail("stopped; `marquee train` resumes after the last finished epoch", 130)
 
 
 def _schema(home: Path) -> FeatureSchema:
@@ -80,7 +81,7 @@ def _train(home: Path, schema: FeatureSchema, inputs: str, recipe: Recipe) -> No
 
             trained = run(home, schema, inputs, recipe, on_ray, shown.part)
     except (TrainingFailed, CatalogueTooLargeError) as error:
-        _fail(str(error))
+        fail(error)
     _summary(trained)
 
 
@@ -141,9 +142,3 @@ def _summary(trained: Trained) -> None:
         table.add_row(part, f"{seconds:.1f} s")
     table.add_row("in all", f"{sum(trained.seconds.values()):.1f} s")
     console.print(table)
-
-
-def _fail(message: str, code: int = 1) -> NoReturn:
-    """Ends the command with one red line on stderr."""
-    Console(stderr=True).print(f"[red]{escape(message)}[/red]", soft_wrap=True, highlight=False)
-    raise typer.Exit(code)

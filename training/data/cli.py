@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from features.console import fail
 from training.data.manifest import MAX_REJECTED_SHARE, DataError, FileReport, Manifest
 from training.data.prepare import SYNTHETIC, Request, World, data_directory, prepare
 
@@ -57,14 +58,8 @@ def data(
             request = Request(dataset, dataset_path, World(**sizes))
             manifest, reused = prepare(request, home, max_rejected_share, force, _Shown(bar))
     except DataError as error:
-        fail(str(error))
+        fail(error)
     _show(manifest, data_directory(home), reused)
-
-
-def fail(message: str) -> NoReturn:
-    """Ends the command with one red line on stderr."""
-    Console(stderr=True).print(f"[red]{escape(message)}[/red]", soft_wrap=True, highlight=False)
-    raise typer.Exit(1)
 
 
 def _progress() -> Progress:
