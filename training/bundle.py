@@ -94,7 +94,9 @@ def write_bundle(
         version = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
         manifest = replace(manifest, version=version, schema_fingerprint=schema.fingerprint(), files=files)
         write_atomically(partial / FILE_NAME, manifest.to_json())
-        partial.chmod(0o755)
+        partial.chmod(0o755)  # mkdtemp and safetensors make what their owner alone can read
+        for path in partial.iterdir():
+            path.chmod(0o644)
         target = root / version
         if target.exists():  # the same contents, or altered since: either way this one is whole
             target.rename(root / f"{LEFTOVER}{version}")
