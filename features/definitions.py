@@ -19,11 +19,24 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
-from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, RequestSource, ValueType
-from feast.on_demand_feature_view import OnDemandFeatureView
-from feast.transformation.python_transformation import PythonTransformation
-from feast.types import Array, FeastType, Float32, Float64, String
 
+from features.feast_api import (
+    Array,
+    Entity,
+    FeastType,
+    FeatureService,
+    FeatureView,
+    Field,
+    FileSource,
+    Float32,
+    Float64,
+    OnDemandFeatureView,
+    PushSource,
+    PythonTransformation,
+    RequestSource,
+    String,
+    ValueType,
+)
 from features.schema import EVENT_TIME, HISTORY_KINDS, ITEM_ID, USER_ID, Feature, FeatureSchema, Kind
 from features.statistics import State
 from features.transforms import CONTEXT_NAMES, USER_LAST_EVENT, context, item_statistics, user_statistics

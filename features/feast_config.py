@@ -9,11 +9,8 @@ import logging
 import warnings
 from pathlib import Path
 
-from feast import FeatureStore
-from feast.infra.online_stores.redis import RedisOnlineStoreConfig
-from feast.repo_config import RegistryConfig, RepoConfig
-
 from features.definitions import PROJECT, definitions
+from features.feast_api import FeatureStore, RedisOnlineStoreConfig, RegistryConfig, RepoConfig
 from features.schema import FeatureSchema
 
 ENTITY_KEY_VERSION = 3

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from feast import FeatureService
 from google.protobuf.message import DecodeError
 from redis.exceptions import RedisError
 
 from features.definitions import ITEM_ONLINE, USER_ONLINE
+from features.feast_api import FeatureService
 from features.feast_config import feature_store
 from features.redis_address import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, connection_string, redacted
 from features.schema import ITEM_ID, USER_ID, Feature, FeatureSchema, Kind

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from feast import FeatureStore
-from feast.infra.online_stores.redis import RedisOnlineStore
 from redis.exceptions import RedisError
 
 from features.definitions import views
+from features.feast_api import FeatureStore, RedisOnlineStore
 from features.marker import MARKER, connect, unreachable
 from features.offline import micros
 from features.progress import Step, silent

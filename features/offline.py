@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from feast import FeatureStore
 from numpy.typing import NDArray
 
 from features.definitions import (
@@ -30,6 +29,7 @@ from features.definitions import (
     USER_TRAINING,
     views,
 )
+from features.feast_api import FeatureStore
 from features.progress import Step, silent
 from features.rows import Rows, Timelines
 from features.schema import EVENT_TIME, ITEM_ID, USER_ID, Feature, FeatureSchema, Kind

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from feast.infra.online_stores.redis import RedisOnlineStore
 
+from features.feast_api import RedisOnlineStore
 from features.redis_address import RedisUrlError, connection_string, redacted
 
 
