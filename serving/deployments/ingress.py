@@ -65,8 +65,8 @@ class Ingress:
 
     def _swapped(self, engine: Engine) -> None:
         with warnings.catch_warnings():
-            # In multiprocess mode, which importing Feast turns on, prometheus_client says that clearing does
-            # not reach the shared files. It need not: `exposition` takes gauges from this replica alone.
+            # Where `build` lets replicas add up their metrics, prometheus_client says that clearing does not
+            # reach the shared files. It need not: `exposition` takes gauges from this replica alone.
             warnings.filterwarnings("ignore", "Clearing labels", UserWarning)
             self._metrics.in_service(engine.bundle, engine.version)
 
