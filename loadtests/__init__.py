@@ -1,0 +1,1 @@
+"""Load for a running server, and the benchmarks. Nothing of the platform imports it."""

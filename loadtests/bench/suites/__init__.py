@@ -1,0 +1,1 @@
+"""One module a question; each has `run(effort, world) -> Section`."""
