@@ -35,6 +35,7 @@ from serving.retrieval.named import NamedItems
 from serving.retrieval.popular import PopularSource
 from serving.retrieval.similar import SimilarByBehaviour, SimilarByContent
 from serving.retrieval.two_tower import TwoTowerSource
+from serving.reuse import RememberingLinear, RememberingTwoTower
 from serving.stages import Explainer, Hydrator, Scorer, Selector, Source
 from training.bundle import Bundle, BundleError
 from training.models.blend import Blend
@@ -68,15 +69,15 @@ class Models:
 
     @cached_property
     def two_tower(self) -> TwoTowerScorer:
-        return TwoTowerScorer.from_component(self._bundle.component("two_tower"))
+        return RememberingTwoTower.from_component(self._bundle.component("two_tower"))
 
     @cached_property
     def ease(self) -> LinearItemModel:
-        return LinearItemModel.from_component(self._bundle.component("ease"))
+        return RememberingLinear.from_component(self._bundle.component("ease"))
 
     @cached_property
     def sequential(self) -> LinearItemModel:
-        return LinearItemModel.from_component(self._bundle.component("sequential"))
+        return RememberingLinear.from_component(self._bundle.component("sequential"))
 
     @cached_property
     def statistics(self) -> ItemStatistics:

@@ -6,7 +6,7 @@ Items are int32 indices into the bundle's catalogue; ids and properties appear o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -147,13 +147,14 @@ class CandidateBatch:
         )
 
     def with_source(self, bit: int) -> CandidateBatch:
-        return replace(self, source=np.full(len(self), 1 << bit, np.uint32))
+        source = np.full(len(self), 1 << bit, np.uint32)
+        return CandidateBatch(self.item_index, source, self.retrieval_score, self.features, self.score)
 
     def with_features(self, features: Float32) -> CandidateBatch:
-        return replace(self, features=features)
+        return CandidateBatch(self.item_index, self.source, self.retrieval_score, features, self.score)
 
     def with_score(self, score: Float32) -> CandidateBatch:
-        return replace(self, score=score)
+        return CandidateBatch(self.item_index, self.source, self.retrieval_score, self.features, score)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,8 @@ class Catalogue:
 
     def indices(self, item_ids: Iterable[str]) -> NDArray[np.int32]:
         """int32 [n] in the order given; -1 for an unknown id."""
-        positions = self._positions
-        return np.fromiter((positions.get(item_id, -1) for item_id in item_ids), np.int32)
+        position = self._positions.get
+        return np.array([position(item_id, -1) for item_id in item_ids], np.int32)
 
     @cached_property
     def property_names(self) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ so nothing is estimated and no reason is given that the score does not carry.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from serving.explain.reasons import (
@@ -15,16 +17,23 @@ from serving.explain.reasons import (
     LOW,
     PLAIN,
     RATED,
-    Anchor,
     outer,
     raising,
     rated_highly,
-    strongest_anchor,
+    strongest_anchors,
 )
-from serving.types import CandidateBatch, Contribution, Explanation, Float32, History, Query
+from serving.types import CandidateBatch, Contribution, Explanation, Float32, History, Int32, Query
 from training.models.linear import LinearItemModel
 from training.models.ranker import AdditiveRanker
 from training.models.ranking_features import RankingFeatures
+
+
+@dataclass(frozen=True, slots=True)
+class _Anchored:
+    """The history's item that a sentence names, and the sentence's form."""
+
+    item: int
+    words: str
 
 
 class RankerExplainer:
@@ -60,42 +69,45 @@ class RankerExplainer:
                 query.history.item_index, query.user_features, query.now, batch.item_index
             )
         contributions = self._ranker.contributions(features)
+        said = self._anchored(query.history, batch.item_index, features, contributions)
         return tuple(
-            self._explain_one(query.history, item, features[row], contributions[row])
+            self._explain_one(item, features[row], contributions[row], {f: said[f][row] for f in said})
             for row, item in enumerate(batch.item_index.tolist())
         )
 
     def _explain_one(
-        self, history: History, item: int, values: Float32, contributions: Float32
+        self, item: int, values: Float32, contributions: Float32, anchored: dict[str, _Anchored | None]
     ) -> Explanation:
         names = self._features.names
-        strongest = np.argsort(-np.abs(contributions), kind="stable")[: self._terms]
+        strongest = np.argsort(-np.abs(contributions), kind="stable")[: self._terms].tolist()
         terms = tuple(Contribution(names[f], float(values[f]), float(contributions[f])) for f in strongest)
         families = raising(names, contributions)
         for family in families:  # a reason with a name in it tells more than one without: these first
-            anchor = self._anchor(family, history, item, values, contributions)
-            if anchor is not None:
-                index = int(history.item_index[anchor.position])
-                words = RATED if rated_highly(history, anchor.position) else CHOSEN
-                sentence = words[family].format(anchor=self._titles[index], item=self._titles[item])
-                return Explanation(sentence, index, terms)
+            named = anchored.get(family)
+            if named is not None:
+                sentence = named.words.format(anchor=self._titles[named.item], item=self._titles[item])
+                return Explanation(sentence, named.item, terms)
         plain = (PLAIN[family] for family in families if self._holds(family, values, contributions))
         return Explanation(next(plain, None), None, terms)
 
-    def _anchor(
-        self, family: str, history: History, item: int, values: Float32, contributions: Float32
-    ) -> Anchor | None:
-        """The event to name: without its term the ranker's score would be lower."""
-        if family not in self._anchors:
-            return None
-        anchor = strongest_anchor(self._anchors[family], history, item)
-        if anchor is None:
-            return None
-        feature = self._features.names.index(ANCHOR_FEATURE[family])
-        without = values[None].copy()
-        without[0, feature] -= anchor.term
-        carried = self._ranker.contributions(without)[0, feature] < contributions[feature]
-        return anchor if carried else None
+    def _anchored(
+        self, history: History, items: Int32, values: Float32, contributions: Float32
+    ) -> dict[str, list[_Anchored | None]]:
+        """Family → for each item the event to name: without its term the ranker's score would be lower."""
+        high = rated_highly(history)
+        said: dict[str, list[_Anchored | None]] = {}
+        for family, model in self._anchors.items():
+            anchors = strongest_anchors(model, history, items)
+            feature = self._features.names.index(ANCHOR_FEATURE[family])
+            without = self._ranker.terms(feature, values[:, feature] - anchors.term)
+            carried = (anchors.term > 0) & (without < contributions[:, feature])
+            said[family] = [
+                _Anchored(int(history.item_index[position]), (RATED if high[position] else CHOSEN)[family])
+                if holds
+                else None
+                for position, holds in zip(anchors.position.tolist(), carried.tolist(), strict=True)
+            ]
+        return said
 
     def _holds(self, family: str, values: Float32, contributions: Float32) -> bool:
         """Whether the family's plain sentence is true of a value that raises the score."""

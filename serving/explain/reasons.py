@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from serving.types import Float32, History
+from serving.types import Float32, History, Int32, Mask
 from training.models.linear import LinearItemModel
 
 FAMILY = {
@@ -57,11 +58,16 @@ LOW = frozenset({"age"})
 
 
 @dataclass(frozen=True, slots=True)
-class Anchor:
-    """An event of the history, by its position, and what it adds to its model's score of an item."""
+class Anchors:
+    """For each of c items the event of the history that raises its score in one model most.
 
-    position: int
-    term: float
+    Attributes:
+        position: intp [c], in the history.
+        term: float32 [c], what that event adds; 0 where none raises the score.
+    """
+
+    position: NDArray[np.intp]
+    term: Float32
 
 
 def raising(names: Sequence[str], contributions: Float32) -> tuple[str, ...]:
@@ -78,21 +84,24 @@ def raising(names: Sequence[str], contributions: Float32) -> tuple[str, ...]:
     return tuple(sorted((family for family in share if share[family] > 0), key=lambda f: -share[f]))
 
 
-def strongest_anchor(model: LinearItemModel, history: History, item: int) -> Anchor | None:
-    """The event that raises the item's score in this model most; None where none does. An event of the item
-    itself is no reason for it."""
-    terms = model.contributions(history.item_index, np.array([item], np.int32))[0]
-    terms[history.item_index == item] = 0
-    if not len(terms) or not terms.max() > 0:
-        return None
-    position = int(terms.argmax())
-    return Anchor(position, float(terms[position]))
+def strongest_anchors(model: LinearItemModel, history: History, items: Int32) -> Anchors:
+    """An event of the item itself is no reason for it."""
+    if not len(history):
+        return Anchors(np.zeros(len(items), np.intp), np.zeros(len(items), np.float32))
+    terms = model.contributions(history.item_index, items)
+    terms[items[:, None] == history.item_index] = 0
+    position = terms.argmax(axis=1)
+    return Anchors(position, np.maximum(terms[np.arange(len(items)), position], 0))
 
 
-def rated_highly(history: History, position: int) -> bool:
-    """Whether the event's value is at least the history's mean. Values that never differ are no ratings."""
+def rated_highly(history: History) -> Mask:
+    """bool [h]: whether an event's value is at least the history's mean. Values that never differ are no
+    ratings."""
     value = history.value.astype(np.float64)
-    return bool(value.min() < value.max() and value[position] >= value.mean())
+    if not len(value) or value.min() == value.max():
+        return np.zeros(len(value), np.bool_)
+    high: Mask = value >= value.mean()
+    return high
 
 
 def outer(knots: Float32) -> tuple[float, float]:

@@ -24,6 +24,9 @@ class CalibratedBlender:
         self._model = model
         self._sources = sources
         self._limit = limit
+        self._moves = tuple(
+            (theirs, sources.index(name)) for theirs, name in enumerate(model.names) if name in sources
+        )
 
     def enabled(self, query: Query) -> bool:
         return True
@@ -34,8 +37,17 @@ class CalibratedBlender:
             for name, batch in zip(self._sources, batches, strict=True)
             if batch is not None
         }
-        items, probability, _ = self._model.blend(brought, max(self._limit, query.count))
-        return CandidateBatch(items, _source_bits(items, batches), probability)
+        items, probability, bits = self._model.blend(brought, max(self._limit, query.count))
+        return CandidateBatch(items, self._as_numbered_here(bits), probability)
+
+    def _as_numbered_here(self, bits: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """The model's source bits, moved to where the pipeline has these sources."""
+        if all(theirs == ours for theirs, ours in self._moves):
+            return bits
+        moved = np.zeros_like(bits)
+        for theirs, ours in self._moves:
+            moved |= ((bits >> np.uint32(theirs)) & np.uint32(1)) << np.uint32(ours)
+        return moved
 
 
 class Cascade:

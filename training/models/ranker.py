@@ -37,6 +37,10 @@ class AdditiveRanker:
         self, names: Sequence[str], knots: Sequence[Float32], tables: Sequence[Float32], bias: float
     ) -> None:
         self.names, self.knots, self.tables, self.bias = tuple(names), tuple(knots), tuple(tables), bias
+        # np.interp computes in float64; widened here, a curve is not widened in every call.
+        self._curves = [
+            (k.astype(np.float64), t.astype(np.float64)) for k, t in zip(knots, tables, strict=True)
+        ]
 
     def score(self, rows: Float32) -> Float32:
         """float32 [c] of rows [c, f]; exactly `bias + contributions(rows).sum(1)`. 0.07 ms for 500 x 9."""
@@ -46,9 +50,14 @@ class AdditiveRanker:
     def contributions(self, rows: Float32) -> Float32:
         """float32 [c, f]: each curve at the row's value. A NaN gives NaN."""
         terms = np.empty((len(self.names), len(rows)), np.float32)
-        for f, (knots, table) in enumerate(zip(self.knots, self.tables, strict=True)):
-            terms[f] = np.interp(rows[:, f], knots, table)
+        for f in range(len(terms)):
+            terms[f] = self.terms(f, rows[:, f])
         return terms.T
+
+    def terms(self, feature: int, values: Float32) -> Float32:
+        """float32 [c]: the curve of one feature, by its place among `names`, at these values [c]."""
+        knots, table = self._curves[feature]
+        return np.interp(values, knots, table).astype(np.float32)
 
     def to_component(self) -> Component:
         lengths = np.array([len(knots) for knots in self.knots], np.int32)

@@ -65,4 +65,4 @@ class RankingFeatures:
             known.age[items],
             known.idle[items],
         )
-        return np.stack(columns, axis=1)
+        return np.stack(columns).T  # a column at a time is how curves read it

@@ -12,11 +12,10 @@ from serving.explain.reasons import (
     LOW,
     PLAIN,
     RATED,
-    Anchor,
     outer,
     raising,
     rated_highly,
-    strongest_anchor,
+    strongest_anchors,
 )
 from serving.types import History
 from tests.serving.doubles import history_of
@@ -66,17 +65,30 @@ def test_highly_rated_is_at_least_the_mean_of_values_that_differ(
     values: tuple[float, ...], high: list[int]
 ) -> None:
     past = valued(*values)
-    assert [position for position in range(len(values)) if rated_highly(past, position)] == high
+    assert np.flatnonzero(rated_highly(past)).tolist() == high
 
 
 def test_the_strongest_anchor_counts_recency() -> None:
     weights = np.zeros((4, 4), np.float32)
     weights[0, 3], weights[1, 3], weights[2, 3] = 1.0, 0.6, -1.0
     model = LinearItemModel(weights, half_life=1.0, history=10)
-    assert strongest_anchor(model, history_of([0, 1]), 3) == Anchor(1, pytest.approx(0.6))
-    assert strongest_anchor(model, history_of([1, 0]), 3) == Anchor(1, pytest.approx(1.0))
-    assert strongest_anchor(model, history_of([2]), 3) is None
-    assert strongest_anchor(model, history_of([]), 3) is None
+    items = np.array([3, 0], np.int32)
+
+    def found(*past: int) -> tuple[list[int], list[float]]:
+        anchors = strongest_anchors(model, history_of(past), items)
+        return anchors.position.tolist(), anchors.term.tolist()
+
+    assert found(0, 1) == ([1, 0], [pytest.approx(0.6), 0.0])
+    assert found(1, 0)[0][0] == 1
+    assert found(1, 0)[1] == [pytest.approx(1.0), 0.0]
+    assert found(2)[1] == [0.0, 0.0]
+    assert found()[1] == [0.0, 0.0]
+
+
+def test_an_event_of_the_item_itself_is_no_reason_for_it() -> None:
+    model = LinearItemModel(np.ones((2, 2), np.float32), half_life=1.0, history=10)
+    anchors = strongest_anchors(model, history_of([0, 1]), np.array([1], np.int32))
+    assert (anchors.position[0], anchors.term[0]) == (0, pytest.approx(0.5))
 
 
 def test_high_and_low_are_the_outer_thirds_of_the_knots() -> None:
