@@ -1,9 +1,11 @@
+import itertools
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.retrieval.index import ExactIndex, top_k
+from serving.retrieval.index import BLOCK, ExactIndex, _Leaders, top_k
 
 few = st.sampled_from([-1.0, -0.0, 0.0, 1.0])
 any_float = st.floats(width=32)
@@ -75,3 +77,90 @@ def test_search_repeats_itself() -> None:
 def test_unusable_vectors_are_refused(vectors: np.ndarray, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         ExactIndex(vectors)
+
+
+@given(st.data())
+def test_scores_in_pieces_have_the_top_k_of_the_whole(data: st.DataObject) -> None:
+    scores = np.array(
+        data.draw(st.lists(few, min_size=1, max_size=80) | st.lists(any_float, min_size=1)), np.float32
+    )
+    mask = data.draw(
+        st.none() | st.lists(st.booleans(), min_size=len(scores), max_size=len(scores)).map(np.array)
+    )
+    cuts = data.draw(st.lists(st.integers(0, len(scores)), max_size=8).map(sorted))
+    k = data.draw(st.integers(1, len(scores) + 1))
+
+    leaders = _Leaders(k)
+    for start, end in itertools.pairwise([0, *cuts, len(scores)]):
+        scratch = scores[start:end].copy()
+        leaders.offer(start, scratch, None if mask is None else mask[start:end])
+        scratch[:] = np.inf  # the next piece overwrites it
+    index, score = leaders.best()
+
+    expected = top_k(scores, k, mask)
+    assert index.tolist() == expected[0].tolist()
+    assert score.tolist() == expected[1].tolist()
+    assert (index.dtype, score.dtype) == (np.int32, np.float32)
+
+
+sizes = st.sampled_from([1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK + 7])
+shares = st.sampled_from([None, 0.0, 1e-4, 0.03, 0.0625, 0.5, 1.0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes, st.sampled_from([1, 3, 8]), st.integers(0, 300), shares, st.integers(0, 2**32 - 1))
+def test_every_size_gives_the_plain_paths_answer(
+    n: int, d: int, k: int, share: float | None, seed: int
+) -> None:
+    """Small whole numbers: products without rounding, and more ties than places."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.integers(-3, 4, (n, d)).astype(np.float32)
+    query = rng.integers(-3, 4, d).astype(np.float32)
+    allowed = None if share is None else rng.random(n) < share
+
+    index, score = ExactIndex(vectors).search(query, k, allowed)
+
+    expected = top_k(vectors @ query, k, allowed)
+    assert index.tolist() == expected[0].tolist()
+    assert score.tolist() == expected[1].tolist()
+    assert (index.dtype, score.dtype) == (np.int32, np.float32)
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending"])
+def test_sorted_scores_are_no_trap(order: str) -> None:
+    """Ascending: every item passes the bar there was before it."""
+    vectors = np.arange(3 * BLOCK, dtype=np.float32)[:, None]
+    if order == "descending":
+        vectors = vectors[::-1]
+    index, _ = ExactIndex(vectors).search(np.ones(1, np.float32), 5)
+    best = np.arange(5) if order == "descending" else 3 * BLOCK - 1 - np.arange(5)
+    assert index.tolist() == best.tolist()
+
+
+def test_rounding_apart_blocks_rank_as_one_product_does() -> None:
+    rng = np.random.default_rng(2)
+    vectors = rng.standard_normal((2 * BLOCK + 100, 64), dtype=np.float32)
+    query = vectors[3]
+    scores = vectors.astype(np.float64) @ query
+    index, score = ExactIndex(vectors).search(query, 200)
+    np.testing.assert_allclose(score, scores[index], rtol=0, atol=1e-4)
+    assert scores[index].min() >= np.sort(scores)[-200] - 1e-4
+    assert len(set(index.tolist())) == 200
+
+
+@pytest.mark.parametrize("n", [10, BLOCK + 1])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_query_that_is_not_finite_finds_nothing_or_infinities(n: int, bad: float) -> None:
+    """An infinite query scores +inf, -inf or NaN; only the first is a score to return."""
+    vectors = np.ones((n, 2), np.float32)
+    index, score = ExactIndex(vectors).search(np.array([bad, 0], np.float32), 3)
+    assert index.tolist() == ([] if np.isnan(bad) else [0, 1, 2])
+    assert np.isposinf(score).all()
+
+
+@pytest.mark.parametrize("n", [10, BLOCK + 1])
+def test_a_search_refuses_a_negative_k_and_answers_none_for_0(n: int) -> None:
+    index = ExactIndex(np.ones((n, 2), np.float32))
+    with pytest.raises(ValueError, match="at least 0, not -1"):
+        index.search(np.ones(2, np.float32), -1)
+    assert [len(part) for part in index.search(np.ones(2, np.float32), 0)] == [0, 0]
