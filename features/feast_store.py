@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from features.definitions import ITEM_ONLINE, USER_ONLINE
 from features.feast_api import FeatureService
 from features.feast_config import feature_store
+from features.packed import RowLayout
 from features.redis_address import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, connection_string, redacted
 from features.schema import ITEM_ID, USER_ID, Feature, FeatureSchema, Kind
 from features.store import Column, FeatureBatch, OnlineStoreError
@@ -45,6 +46,7 @@ class FeastOnlineStore:
             self._user_service = self._feast.get_feature_service(USER_ONLINE)
             self._item_service = self._feast.get_feature_service(ITEM_ONLINE)
         self._schema = schema
+        self._layouts = {USER_ID: RowLayout(USER_ID, schema.user), ITEM_ID: RowLayout(ITEM_ID, schema.item)}
         self._address = redacted(redis_url)
         self._deadline_s = CONNECT_TIMEOUT_S + read_timeout_s
         self._slots = asyncio.Semaphore(CONNECTIONS)
@@ -71,7 +73,7 @@ class FeastOnlineStore:
         if self._closed:
             raise OnlineStoreError("the store is closed")
         values = await self._fetch(service, key, ids) if ids else {}
-        return _batch(ids, values, features, newest)
+        return _batch(ids, values, features, newest, self._layouts[key])
 
     async def _fetch(self, service: FeatureService, key: str, ids: Sequence[str]) -> dict[str, Sequence[Any]]:
         """Feature → Feast's value messages in the order of `ids`."""
@@ -101,7 +103,11 @@ _EXTRACT: dict[Kind, Callable[[Any], Any]] = {
 
 
 def _batch(
-    ids: Sequence[str], values: dict[str, Sequence[Any]], features: Sequence[Feature], newest: str
+    ids: Sequence[str],
+    values: dict[str, Sequence[Any]],
+    features: Sequence[Feature],
+    newest: str,
+    layout: RowLayout,
 ) -> FeatureBatch:
     columns: dict[str, Column] = {}
     for feature in features:
@@ -110,9 +116,11 @@ def _batch(
         columns[feature.name] = column(feature, [extract(v) if v.WhichOneof("val") else None for v in cells])
     # Feast calls a missing value PRESENT; what tells is that every row has its first statistic, the count.
     counts = values.get(features[0].name, ())
+    found = np.fromiter((bool(value.WhichOneof("val")) for value in counts), np.bool_, len(ids))
     return FeatureBatch(
         ids=tuple(ids),
-        found=np.fromiter((bool(value.WhichOneof("val")) for value in counts), np.bool_, len(ids)),
+        found=found,
         columns=columns,
         written_at=np.asarray(columns[newest], np.float64),
+        version=np.where(found, layout.versions(columns), np.uint64(0)),
     )

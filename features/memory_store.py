@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from features.packed import RowLayout
 from features.rows import Rows, item_rows, timelines, user_rows
-from features.schema import Feature, FeatureSchema
+from features.schema import ITEM_ID, USER_ID, Feature, FeatureSchema
 from features.store import Column, FeatureBatch, OnlineStoreError
 from features.transforms import column
 
@@ -21,8 +22,8 @@ class MemoryOnlineStore:
     """Implements `features.store.OnlineStore` over rows that it never changes."""
 
     def __init__(self, schema: FeatureSchema, users: Rows, items: Rows) -> None:
-        self._users = _Table(schema.user, users)
-        self._items = _Table(schema.item, items)
+        self._users = _Table(USER_ID, schema.user, users)
+        self._items = _Table(ITEM_ID, schema.item, items)
         self._closed = False
 
     @staticmethod
@@ -56,7 +57,8 @@ class MemoryOnlineStore:
 class _Table:
     """Columns with one row more than there are entities: the defaults, at -1, where unknown ids point."""
 
-    def __init__(self, features: Sequence[Feature], rows: Rows) -> None:
+    def __init__(self, key: str, features: Sequence[Feature], rows: Rows) -> None:
+        self._layout = RowLayout(key, features)
         self._position = {entity: position for position, entity in enumerate(rows.ids)}
         self._newest = np.append(rows.newest, np.nan)
         self._columns: dict[str, Column] = {
@@ -66,9 +68,11 @@ class _Table:
 
     def read(self, ids: Sequence[str]) -> FeatureBatch:
         at = np.fromiter((self._position.get(entity, -1) for entity in ids), np.intp, len(ids))
+        found, columns = at >= 0, {name: values[at] for name, values in self._columns.items()}
         return FeatureBatch(
             ids=tuple(ids),
-            found=at >= 0,
-            columns={name: values[at] for name, values in self._columns.items()},
+            found=found,
+            columns=columns,
             written_at=self._newest[at],
+            version=np.where(found, self._layout.versions(columns), np.uint64(0)),
         )

@@ -32,12 +32,17 @@ class FeatureBatch:
             object columns whose cells are 1-D arrays: strings as object, numbers as float32 or float64.
         written_at: float64 [n], unix seconds of the newest event the row has seen; NaN where not found, or
             where the entity has had no event yet.
+        version: uint64 [n], a 64-bit hash of the row's content (`features.packed`), 0 where not found. Equal
+            rows have equal versions, in every store, process and release of one row format; whatever changes
+            a feature of the row changes its version. A key of a result cache that holds it is out of date
+            by construction once an event has moved the row.
     """
 
     ids: tuple[str, ...]
     found: NDArray[np.bool_]
     columns: Mapping[str, Column]
     written_at: NDArray[np.float64]
+    version: NDArray[np.uint64]
 
     def age_s(self, now: float) -> NDArray[np.float64]:
         """Seconds between `now` (unix seconds) and the row's newest event, [n]; NaN where it had none."""

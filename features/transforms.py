@@ -90,9 +90,9 @@ def column(feature: Feature, values: Iterable[Any]) -> Column:
     if kind is Kind.TIME:
         return np.array([np.nan if value is None else value for value in values], np.float64)
     if kind in (Kind.CATEGORY, Kind.TEXT):
-        return _cells(["" if value is None else str(value) for value in values])
+        return object_column(["" if value is None else str(value) for value in values])
     dtype = _CELL_DTYPES[kind]
-    return _cells([np.array([] if value is None else value, dtype) for value in values])
+    return object_column([np.array([] if value is None else value, dtype) for value in values])
 
 
 _CELL_DTYPES: dict[Kind, type] = {
@@ -174,7 +174,7 @@ def _or_nan(state: State, values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(state.count > 0, values, np.nan)
 
 
-def _cells(values: Sequence[Any]) -> NDArray[np.object_]:
+def object_column(values: Sequence[Any]) -> NDArray[np.object_]:
     """An object column; `np.array` would make a matrix of lists that happen to be equally long."""
     out = np.empty(len(values), np.object_)
     for position, value in enumerate(values):

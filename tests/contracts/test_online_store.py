@@ -51,6 +51,8 @@ def assert_equal(one: FeatureBatch, other: FeatureBatch) -> None:
     assert one.ids == other.ids
     np.testing.assert_array_equal(one.found, other.found)
     np.testing.assert_array_equal(one.written_at, other.written_at)
+    np.testing.assert_array_equal(one.version, other.version)
+    assert one.version.dtype == other.version.dtype == np.uint64
     assert list(one.columns) == list(other.columns)
     for name, values in one.columns.items():
         others = other.columns[name]
@@ -106,11 +108,21 @@ async def test_the_same_id_twice_gives_the_same_row_twice(store: OnlineStore) ->
     assert twice.columns["history_items"][2].tolist() == once.columns["history_items"][0].tolist()
 
 
+async def test_a_row_has_one_version_and_another_row_another(store: OnlineStore) -> None:
+    batch = await store.read_users(["u5", "nobody", "u1", "u5", "silent"])
+    again = await store.read_users(["u1"])
+    five, nobody, one, five_again, silent = batch.version.tolist()
+    assert nobody == 0
+    assert five == five_again
+    assert again.version.tolist() == [one]
+    assert len({five, one, silent, 0}) == 4
+
+
 async def test_nothing_asked_nothing_read(store: OnlineStore) -> None:
     batch = await store.read_users([])
     assert batch.ids == ()
     assert {len(values) for values in batch.columns.values()} == {0}
-    assert len(batch.found) == len(batch.written_at) == 0
+    assert len(batch.found) == len(batch.written_at) == len(batch.version) == 0
 
 
 @pytest.mark.parametrize("user_id", ["", " ", "ü☃", "a,b=c:d*", "0", "x" * 500])
