@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 from features.store import OnlineStore
+from serving.cache import LatestAnswers
 from serving.config import ServeConfig
 from serving.diversity.mmr import MMRSelector
 from serving.engine import Engine
@@ -139,6 +140,7 @@ def compose(
     """The three pipelines over these stages, wherever they run."""
     models, rules = Models(bundle), CatalogueFilter(bundle.catalogue)
     pipeline = partial(RecommendationPipeline, budgets=config.budgets, recorder=recorder or NullRecorder())
+    kept = partial(LatestAnswers, config.cache) if config.cache.items else lambda: None
     user = UserHydrator(store, bundle.schema, bundle.catalogue)
     always = (DuplicateFilter(), ExpressionFilter(rules), HiddenFilter("excluded", excluded))
     names = tuple(source.name for source in stages.sources)
@@ -148,6 +150,7 @@ def compose(
         version=bundle.manifest.version,
         catalogue=bundle.catalogue,
         recommend=pipeline(
+            cache=kept(),
             query_hydrators=(user,),
             sources=stages.sources,
             blender=CalibratedBlender(models.blend, names, config.retrieval.candidates),
@@ -158,6 +161,7 @@ def compose(
             explainer=stages.explainer,
         ),
         similar=pipeline(
+            cache=kept(),
             sources=(
                 SimilarByBehaviour(models.ease, unlike, config.retrieval.similar),
                 SimilarByContent(bundle.catalogue.features, unlike, config.retrieval.similar),
@@ -166,6 +170,7 @@ def compose(
             filters=(*always, HiddenFilter("named", named)),
         ),
         rank=pipeline(
+            cache=kept(),
             query_hydrators=(user,),
             sources=(NamedItems(models.statistics),),
             blender=Cascade(),

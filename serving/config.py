@@ -6,7 +6,15 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 
 class _Model(BaseModel):
@@ -52,6 +60,20 @@ class DiversityConfig(_Model):
 
 class ExplainConfig(_Model):
     contributions: PositiveInt = Field(3, description="strongest terms returned with an item; terms")
+
+
+class CacheConfig(_Model):
+    """Answers kept in each ingress replica, by everything they depend on: the request, the bundle, and the
+    version of the user's row, so that an event of the user makes them unreachable."""
+
+    items: NonNegativeInt = Field(
+        100_000,
+        description="items in all answers kept, least recently used first out, 0 to keep none; about 0.6 kB "
+        "each, so 60 MB when full",
+    )
+    ttl_s: PositiveFloat = Field(
+        300, description="s; an answer depends on the moment by whole days only, so minutes are not seen"
+    )
 
 
 class Budgets(_Model):
@@ -118,6 +140,7 @@ class ServeConfig(_Model):
     retrieval: RetrievalConfig = RetrievalConfig()
     diversity: DiversityConfig = DiversityConfig()
     explain: ExplainConfig = ExplainConfig()
+    cache: CacheConfig = CacheConfig()
     budgets: Budgets = Budgets()
     limits: LimitsConfig = LimitsConfig()
     deployments: DeploymentsConfig = DeploymentsConfig()

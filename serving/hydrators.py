@@ -31,9 +31,10 @@ class UserHydrator:
         assert query.user_id is not None
         rows = await self._store.read_users([query.user_id])
         if not rows.found[0]:
-            return query
+            return replace(query, user_version=0)
         return replace(
             query,
+            user_version=int(rows.version[0]),
             history=self._history(rows),
             user_features=encode(self._schema.user, rows.columns)[0],
             feature_age_s=_known(rows.age_s(query.now)[0]),

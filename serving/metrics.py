@@ -16,6 +16,10 @@ class Recorder(Protocol):
         """A stage failed; `reason` is the class of its error, never its text (bounded cardinality)."""
         ...
 
+    def cache(self, hit: bool) -> None:
+        """An answer was looked up among those computed before."""
+        ...
+
     def answered(self, recommendation: Recommendation) -> None:
         """A request got its answer."""
         ...
@@ -28,6 +32,9 @@ class NullRecorder:
         pass
 
     def lost(self, stage: str, reason: str) -> None:
+        pass
+
+    def cache(self, hit: bool) -> None:
         pass
 
     def answered(self, recommendation: Recommendation) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from serving.config import Budgets
 from serving.errors import InvalidFilter, InvariantViolation, Unavailable
 from serving.metrics import NullRecorder, Recorder
 from serving.stages import (
+    AnswerCache,
     Blender,
     Explainer,
     Filter,
@@ -36,6 +37,9 @@ T = TypeVar("T")
 
 # What `degraded` calls each part. Sources are named one by one, as "source:<name>".
 FEATURES, RANKER, DIVERSITY, EXPLAINER = "features", "ranker", "diversity", "explainer"
+
+CACHE = "cache"
+"""The stage that `timings` and metrics name where an answer was computed before."""
 
 SIDE_EFFECT_TIMEOUT_S = 1.0
 """Seconds; a side effect has nobody waiting for it, and must not pile up behind a dead sink."""
@@ -89,6 +93,7 @@ class RecommendationPipeline:
     selector: Selector | None = None
     explainer: Explainer | None = None
     side_effects: tuple[SideEffect, ...] = ()
+    cache: AnswerCache | None = None
     budgets: Budgets = field(default_factory=Budgets)
     recorder: Recorder = field(default_factory=NullRecorder)
 
@@ -101,6 +106,11 @@ class RecommendationPipeline:
         """
         ledger = _Ledger(self.recorder, query.deadline)
         query = await self._hydrate_query(query, ledger)
+        recommendation = self._kept(query, ledger) or await self._compute(query, ledger)
+        self.recorder.answered(recommendation)
+        return recommendation
+
+    async def _compute(self, query: Query, ledger: _Ledger) -> Recommendation:
         brought = await self._retrieve(query, ledger)
         batch = self._filter(query, self._blend(query, brought, ledger), ledger)
         batch = await self._rank(query, batch, ledger)
@@ -115,8 +125,21 @@ class RecommendationPipeline:
             degraded=tuple(ledger.degraded),
             timings_ms=ledger.timings_ms,
         )
-        self.recorder.answered(recommendation)
+        if self.cache is not None and not ledger.degraded:
+            self.cache.keep(recommendation)
         return recommendation
+
+    def _kept(self, query: Query, ledger: _Ledger) -> Recommendation | None:
+        """The cache's answer, if any. What is degraded already would be answered otherwise when whole."""
+        if self.cache is None or ledger.degraded:
+            return None
+        started = time.perf_counter()
+        found = self.cache.find(query)
+        self.recorder.cache(found is not None)
+        if found is None:
+            return None
+        ledger.finished(CACHE, started, len(found.batch), len(found.batch))
+        return replace(found, timings_ms=ledger.timings_ms)
 
     async def record(self, recommendation: Recommendation) -> None:
         """Runs the side effects, after the response has gone."""

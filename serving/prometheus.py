@@ -70,6 +70,8 @@ class PrometheusRecorder:
         self._bundle = Gauge(
             "marquee_bundle_info", "The bundle in service.", ("bundle", "version"), registry=self.registry
         )
+        lookups = counter("cache_lookups", "Looks into the cache of answers.", "result")
+        self._hit, self._miss = lookups.labels("hit"), lookups.labels("miss")
         self._request = cache(self._bind_request)
         self._stage = cache(self._bind_stage)
         self._tier = cache(self._responses.labels)
@@ -100,6 +102,9 @@ class PrometheusRecorder:
 
     def lost(self, stage: str, reason: str) -> None:
         self._degraded.labels(stage, reason).inc()
+
+    def cache(self, hit: bool) -> None:
+        (self._hit if hit else self._miss).inc()
 
     def answered(self, recommendation: Recommendation) -> None:
         """Counts the tier of answers to somebody; items similar to an item have none."""

@@ -267,5 +267,4 @@ class ProblemDocument(_ProblemMembers, total=False):
     errors: list[FieldError]
 
 
-RECOMMENDATION_RESPONSE: TypeAdapter[RecommendationResponse] = TypeAdapter(RecommendationResponse)
-SIMILAR_RESPONSE: TypeAdapter[SimilarResponse] = TypeAdapter(SimilarResponse)
+ITEMS: TypeAdapter[list[Item]] = TypeAdapter(list[Item])

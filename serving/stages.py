@@ -77,6 +77,17 @@ class Explainer(Stage, Protocol):
     async def explain(self, query: Query, batch: CandidateBatch) -> tuple[Explanation, ...]: ...
 
 
+class AnswerCache(Protocol):
+    """Keeps whole answers. It may forget any of them at any time; an answer it finds equals the one that
+    would be computed, but for what a moment's delay may change."""
+
+    def find(self, query: Query) -> Recommendation | None:
+        """An answer kept for an equal query, hydrated like this one; its query is this one."""
+        ...
+
+    def keep(self, recommendation: Recommendation) -> None: ...
+
+
 class SideEffect(Stage, Protocol):
     """Runs after the response has gone; its failure is counted and otherwise ignored."""
 

@@ -71,6 +71,8 @@ class Query:
         exclude: int32 [e], items never to be returned.
         history, user_features, feature_age_s: set by the query hydrator; `user_features` is float32
             [schema.user_width], `feature_age_s` None where no row was read.
+        user_version: of the user's row (`features.store.FeatureBatch.version`), 0 for a user without one;
+            None where the store was not read.
     """
 
     request_id: str
@@ -88,6 +90,7 @@ class Query:
     history: History = field(default_factory=History.empty)
     user_features: Float32 | None = None
     feature_age_s: float | None = None
+    user_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +194,8 @@ class Recommendation:
         explanations: one for each item, or empty where none was asked for or they were lost.
         degraded: names of what was lost on the way, in stage order.
         timings_ms: stage → milliseconds of wall time.
+        derived: what outer layers made of the batch and its explanations, by name; shared by every answer
+            that comes from one computation, so that it is made once.
     """
 
     query: Query
@@ -200,3 +205,4 @@ class Recommendation:
     explanations: tuple[Explanation, ...]
     degraded: tuple[str, ...]
     timings_ms: Mapping[str, float]
+    derived: dict[str, bytes] = field(default_factory=dict)

@@ -6,29 +6,30 @@ Does not belong here: HTTP, and anything that waits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic_core import to_json
 
 from serving.config import DiversityConfig
 from serving.engine import Engine
 from serving.errors import UnknownItems
 from serving.schemas import (
-    RECOMMENDATION_RESPONSE,
-    SIMILAR_RESPONSE,
+    ITEMS,
     DiversityRequest,
     Item,
     RankRequest,
     Reason,
     RecommendationRequest,
-    RecommendationResponse,
     Session,
     SimilarRequest,
-    SimilarResponse,
 )
 from serving.types import Diversity, Explanation, History, Int32, Query, Recommendation
 from training.catalogue import Catalogue
+
+ITEMS_JSON = "items.json"
+"""What `Recommendation.derived` calls the serialised items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,31 +135,36 @@ def _diversity(request: DiversityRequest | None, default: DiversityConfig) -> Di
 
 
 def recommendation_body(recommendation: Recommendation, engine: Engine) -> bytes:
-    """The answer of `/v1/recommendations` and `/v1/rank`, JSON in UTF-8."""
+    """The answer of `/v1/recommendations` and `/v1/rank`, a `RecommendationResponse` as JSON in UTF-8."""
     age = recommendation.query.feature_age_s
-    answer: RecommendationResponse = {
-        **_answer(recommendation, engine),
+    about_the_user = {
         "experiment": None,
         "tier": recommendation.tier,
         "feature_age_s": None if age is None else round(age, 3),
     }
-    return RECOMMENDATION_RESPONSE.dump_json(answer)
+    return _body(recommendation, engine, about_the_user)
 
 
 def similar_body(recommendation: Recommendation, engine: Engine) -> bytes:
-    """The answer of `/v1/items/{item_id}/similar`, JSON in UTF-8."""
-    return SIMILAR_RESPONSE.dump_json(_answer(recommendation, engine))
+    """The answer of `/v1/items/{item_id}/similar`, a `SimilarResponse` as JSON in UTF-8."""
+    return _body(recommendation, engine, {})
 
 
-def _answer(recommendation: Recommendation, engine: Engine) -> SimilarResponse:
-    return {
-        "recommendation_id": recommendation.query.request_id,
-        "items": _items(recommendation, engine.catalogue),
+def _body(recommendation: Recommendation, engine: Engine, more: Mapping[str, object]) -> bytes:
+    """The items' JSON is made once for all answers of one computation, and stands in the midst as it is."""
+    items = recommendation.derived.get(ITEMS_JSON)
+    if items is None:
+        items = ITEMS.dump_json(_items(recommendation, engine.catalogue))
+        recommendation.derived[ITEMS_JSON] = items
+    rest = {
         "model": {"bundle": engine.bundle, "version": engine.version},
-        "degraded": list(recommendation.degraded),
+        "degraded": recommendation.degraded,
         "timings": {stage: round(ms, 3) for stage, ms in recommendation.timings_ms.items()},
         "next_cursor": None,
+        **more,
     }
+    request_id = to_json(recommendation.query.request_id)
+    return b'{"recommendation_id":%b,"items":%b,%b' % (request_id, items, to_json(rest)[1:])
 
 
 def _items(recommendation: Recommendation, catalogue: Catalogue) -> list[Item]:

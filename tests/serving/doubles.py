@@ -260,5 +260,8 @@ class Counts:
     def lost(self, stage: str, reason: str) -> None:
         self.losses.append((stage, reason))
 
+    def cache(self, hit: bool) -> None:
+        pass
+
     def answered(self, recommendation: Recommendation) -> None:
         self.answers += 1

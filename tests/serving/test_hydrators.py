@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,11 +39,13 @@ def test_a_known_user_brings_history_features_and_their_age(user: int) -> None:
     assert query.user_features is not None
     np.testing.assert_array_equal(query.user_features, encode(WORLD.schema.user, row.columns)[0])
     assert query.feature_age_s == WORLD.now - float(WORLD.data.events.timestamp[end - 1])
+    assert query.user_version == int(row.version[0]) != 0
 
 
 def test_an_unknown_user_stays_as_the_request_left_them() -> None:
     query = query_of(user_id="nobody", history=history_of([3, 4]))
-    assert hydrated(query) is query
+    assert query.user_version is None
+    assert hydrated(query) == replace(query, user_version=0)
 
 
 def test_a_user_without_events_has_features_and_no_age() -> None:

@@ -73,6 +73,15 @@ def test_items_similar_to_an_item_have_no_tier():
     assert not any(name.startswith("marquee_responses_total") for name in samples(recorder))
 
 
+def test_looks_into_the_cache_are_counted_by_their_result():
+    recorder = PrometheusRecorder()
+    for hit in (True, False, True):
+        recorder.cache(hit)
+    found = samples(recorder)
+    assert found["marquee_cache_lookups_total|hit"] == 2
+    assert found["marquee_cache_lookups_total|miss"] == 1
+
+
 def test_only_the_bundle_in_service_is_shown():
     recorder = PrometheusRecorder()
     recorder.in_service("films", "7")
