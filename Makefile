@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check install clean
+.PHONY: help serve test check bench install clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,16 @@ check: $(VENV)/.dev ## Lint, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: $(VENV)/.bench ## Measure everything into docs/performance.md; QUICK=1 shows in minutes that it runs
+ifdef QUICK
+	@$(BIN)/python -m loadtests.bench --quick
+else
+	@$(BIN)/marquee data
+	@$(BIN)/marquee features
+	@$(BIN)/marquee train
+	@$(BIN)/python -m loadtests.bench
+endif
+
 install: $(VENV)/.dev ## Install everything, tools for development included
 
 clean: ## Remove the environment and everything that was built, trained or stored
@@ -43,7 +53,12 @@ $(VENV)/.runtime: constraints.txt pyproject.toml | $(BIN)/pip
 	$(INSTALL) -e .
 	@touch $@
 
+$(VENV)/.bench: constraints.txt pyproject.toml | $(BIN)/pip
+	@echo "Installing into $(VENV), what the benchmarks compare with included ..."
+	$(INSTALL) -e '.[bench]'
+	@touch $@ $(VENV)/.runtime
+
 $(VENV)/.dev: constraints.txt pyproject.toml | $(BIN)/pip
 	@echo "Installing into $(VENV), development tools included ..."
 	$(INSTALL) -e '.[dev]'
-	@touch $@ $(VENV)/.runtime
+	@touch $@ $(VENV)/.runtime $(VENV)/.bench

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import TypeVar
 from loadtests.bench.result import Spread
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,9 @@ def in_turn(arms: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[
     that follows a given other."""
     found: dict[str, list[T]] = {name: [] for name in arms}
     for turn in range(rounds):
-        order = list(arms) if turn % 2 == 0 else list(reversed(arms))
+        order = list(arms) if turn % 2 == 0 else list(arms)[::-1]
         for name in order:
+            log.info("round %d of %d: %s", turn + 1, rounds, name)
             found[name].append(arms[name]())
     return found
 
