@@ -1,0 +1,256 @@
+"""From what was measured to tables and goals. Pure: no server, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from loadtests.bench.load import Load
+from loadtests.bench.peers.arms import BENTOML, DISTRIBUTED, FASTAPI, FUSED, LITSERVE, NOOP
+from loadtests.bench.result import Cell, Goal, Spread, Table
+from loadtests.bench.rounds import spread_of
+
+PIPELINE = "pipeline in process"
+REDIS = "valkey-server"
+MEGABYTE = 1e6
+
+MANY = 32
+"""Connections of the closed loop that asks for all a server can give."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One arm in one round.
+
+    Attributes:
+        one, many: closed loops with 1 and 32 connections.
+        paced: requests a second asked for → open loop.
+        cpu_ms: of the arm's processes, a request, in `many`.
+    """
+
+    one: Load
+    many: Load
+    paced: Mapping[float, Load]
+    cpu_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The pipeline alone in one round: wall and CPU milliseconds of a call."""
+
+    p50_ms: float
+    cpu_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """One round of the arm with a cache.
+
+    Attributes:
+        hit, noop: one connection; every answer from the cache, and the no-op.
+        zipf: 32 connections, of which `hits` (a share) were answered from the cache.
+    """
+
+    hit: Load
+    noop: Load
+    zipf: Load
+    hits: float
+
+
+Rounds = Mapping[str, Sequence[Measured]]
+
+
+def closed_table(rounds: Rounds, pipeline: Sequence[Pipeline]) -> Table:
+    columns = (
+        "served by",
+        "p50, ms, 1 connection",
+        "p90",
+        "p99",
+        "requests/s, 32 connections",
+        "p50, ms",
+        "p90 ",
+        "p99 ",
+        "CPU, ms a request",
+        "errors",
+    )
+    alone: tuple[Cell, ...] = (
+        PIPELINE,
+        Spread(tuple(each.p50_ms for each in pipeline)),
+        *("",) * 6,
+        Spread(tuple(each.cpu_ms for each in pipeline)),
+        "",
+    )
+    return Table(
+        "Closed loop", columns, (alone, *(_closed_row(name, found) for name, found in rounds.items()))
+    )
+
+
+def _closed_row(name: str, found: Sequence[Measured]) -> tuple[Cell, ...]:
+    one, many = [each.one for each in found], [each.many for each in found]
+    return (
+        name,
+        *(_of(one, quantile) for quantile in QUANTILES),
+        _of(many, lambda load: load.requests_per_s),
+        *(_of(many, quantile) for quantile in QUANTILES),
+        Spread(tuple(each.cpu_ms for each in found)),
+        sum(failures(load) for load in (*one, *many)),
+    )
+
+
+QUANTILES: tuple[Callable[[Load], float], ...] = (
+    lambda load: load.p50_ms,
+    lambda load: load.p90_ms,
+    lambda load: load.p99_ms,
+)
+
+
+def open_table(rounds: Rounds) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for name, found in rounds.items():
+        for rate in found[0].paced:
+            loads = [each.paced[rate] for each in found]
+            rows.append(
+                (
+                    name,
+                    rate,
+                    _of(loads, lambda load: load.requests_per_s),
+                    *(_of(loads, quantile) for quantile in QUANTILES),
+                    sum(map(failures, loads)),
+                )
+            )
+    columns = ("served by", "asked, requests/s", "answered, requests/s", "p50, ms", "p90", "p99", "errors")
+    return Table("Open loop", columns, tuple(rows))
+
+
+def workers_table(found: Mapping[str, Sequence[tuple[Load, float]]]) -> Table:
+    """Closed loop of 32 connections with two workers: the load and the CPU milliseconds of a request."""
+    rows: list[tuple[Cell, ...]] = []
+    for name, pairs in found.items():
+        loads = [each for each, _ in pairs]
+        figures = (lambda load: load.requests_per_s, *QUANTILES)
+        spreads = (_of(loads, figure) for figure in figures)
+        rows.append((name, *spreads, Spread(tuple(cpu for _, cpu in pairs)), sum(map(failures, loads))))
+    columns = ("served by", "requests/s", "p50, ms", "p90", "p99", "CPU, ms a request", "errors")
+    return Table("Closed loop, 32 connections, two workers", columns, tuple(rows))
+
+
+def memory_table(memory: Mapping[str, Mapping[str, int]]) -> Table:
+    """`memory`: arm → process → PSS in bytes."""
+    rows = tuple(
+        (
+            name,
+            sum(held.values()) / MEGABYTE,
+            ", ".join(f"{process} {size / MEGABYTE:.0f}" for process, size in _largest(held)[:5]),
+        )
+        for name, held in memory.items()
+    )
+    return Table("Memory after load, PSS, each arm alone", ("served by", "MB", "of which"), rows)
+
+
+def _largest(held: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(held.items(), key=lambda each: -each[1])
+
+
+def failures(load: Load) -> int:
+    return load.errors + load.non_2xx
+
+
+def _of(loads: Sequence[Load], figure: Callable[[Load], float]) -> Spread:
+    return spread_of(list(loads), figure)
+
+
+def overhead_goals(rounds: Rounds, pipeline: Sequence[Pipeline]) -> list[Goal]:
+    """(HTTP p50 - p50 in process) / p50 of the no-op, round by round."""
+    alone = Spread(tuple(each.p50_ms for each in pipeline))
+    unit = _p50(rounds[NOOP])
+    goals = []
+    for name, reach in ((FUSED, 1.5), (DISTRIBUTED, 6.0)):
+        if name in rounds:
+            found = _p50(rounds[name]).minus(alone).over(unit)
+            goals.append(
+                Goal(
+                    f"{name}: (p50 over HTTP - p50 in process) ÷ p50 of a Ray Serve no-op",
+                    found,
+                    "at most",
+                    reach,
+                    f"p50 {_p50(rounds[name]).median:.2f} ms over HTTP, {alone.median:.2f} ms in process, "
+                    f"{unit.median:.2f} ms for the no-op",
+                )
+            )
+    return goals
+
+
+def _p50(found: Sequence[Measured]) -> Spread:
+    return Spread(tuple(each.one.p50_ms for each in found))
+
+
+def throughput_goals(rounds: Rounds, pipeline: Sequence[Pipeline]) -> list[Goal]:
+    """Requests/s of Marquee fused over each peer's at 32 connections."""
+    ours = _of([each.many for each in rounds[FUSED]], lambda load: load.requests_per_s)
+    alone = Spread(tuple(each.cpu_ms for each in pipeline)).median
+    most = 1e3 / alone
+    goals = []
+    for name, reach in ((LITSERVE, 1.5), (BENTOML, 1.5), (FASTAPI, 1.2)):
+        if name in rounds:
+            theirs = _of([each.many for each in rounds[name]], lambda load: load.requests_per_s)
+            goals.append(
+                Goal(
+                    f"requests/s at {MANY} connections, {FUSED} ÷ {name}",
+                    ours.over(theirs),
+                    "at least",
+                    reach,
+                    f"one worker can run the pipeline {most:.0f} times a second ({alone:.2f} ms of CPU each), "
+                    f"which is {most / theirs.median:.2f} of what {name} answers",
+                )
+            )
+    return goals
+
+
+def memory_goals(memory: Mapping[str, Mapping[str, int]]) -> list[Goal]:
+    """Of the fused service, whose replica is the torch worker, and whose Redis is counted with it."""
+    held = memory[FUSED]
+    replica = max(size for process, size in held.items() if "ServeReplica" in process)
+    whole = sum(held.values())
+    rest = ", ".join(f"{process} {size / MEGABYTE:.0f} MB" for process, size in _largest(held)[:6])
+    return [
+        Goal("PSS of a torch worker, MB", Spread((replica / MEGABYTE,)), "at most", 300.0),
+        Goal(
+            "PSS of the fused service with Ray and Redis, MB",
+            Spread((whole / MEGABYTE,)),
+            "at most",
+            1_000.0,
+            rest,
+        ),
+    ]
+
+
+def cache_table(rounds: Sequence[Cached]) -> Table:
+    hit, noop, zipf = ([getattr(each, name) for each in rounds] for name in ("hit", "noop", "zipf"))
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (name, share, _of(loads, lambda load: load.requests_per_s), *(_of(loads, q) for q in QUANTILES))
+        for name, share, loads in (
+            ("Ray Serve no-op, 1 connection", "", noop),
+            ("cache hits, 1 connection", 1.0, hit),
+            ("Zipf users, 32 connections", Spread(tuple(each.hits for each in rounds)), zipf),
+        )
+    )
+    return Table("With the cache", ("load", "share of hits", "requests/s", "p50, ms", "p90", "p99"), rows)
+
+
+def cache_goals(rounds: Sequence[Cached]) -> list[Goal]:
+    hit, noop, zipf = ([getattr(each, name) for each in rounds] for name in ("hit", "noop", "zipf"))
+    return [
+        Goal(
+            "p50 of a cache hit ÷ p50 of a Ray Serve no-op",
+            _of(hit, QUANTILES[0]).over(_of(noop, QUANTILES[0])),
+            "at most",
+            1.5,
+        ),
+        Goal(
+            "Zipf users, 7 of 10 from the cache: requests/s",
+            _of(zipf, lambda load: load.requests_per_s),
+            "at least",
+            1_000.0,
+        ),
+        Goal("Zipf users, 7 of 10 from the cache: p99, ms", _of(zipf, QUANTILES[2]), "at most", 50.0),
+    ]

@@ -1,0 +1,277 @@
+"""The same pipeline behind Marquee and behind what a user would pick instead, measured side by side.
+
+Does not belong here: how a server is started (`peers.arms`), arithmetic on the findings (`peers.figures`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+
+from loadtests import traffic
+from loadtests.bench import inputs, load, processes
+from loadtests.bench.peers import answers, caching, figures
+from loadtests.bench.peers.arms import NOOP, Arm, Arms, Running, started
+from loadtests.bench.peers.environments import NoEnvironment
+from loadtests.bench.peers.figures import MANY, Cached, Measured, Pipeline
+from loadtests.bench.peers.pipeline import Caller, calling
+from loadtests.bench.result import Goal, Section, Spread, Table
+from loadtests.bench.rounds import Effort, in_turn
+from loadtests.bench.world import World
+from serving.ports import free_block
+
+RATES = (40.0, 80.0)
+"""Requests a second of the open loops: well below what one worker can answer on two cores, and near it."""
+
+BODIES = 2_000
+"""Different requests, asked in the same order of every arm."""
+
+ZIPF_BODIES = 40_000
+"""For one round with a cache: more than are asked in it, so that what was new stays new."""
+
+WARM_S = 1.0
+"""Seconds of load that are not counted, when an arm was resumed."""
+
+TEXT = """The identical pipeline (bundle, configuration, Feast on the same embedded Valkey) behind each \
+server: one process with the models and one torch thread, except where two are said. LitServe's API \
+process, Ray's processes, HAProxy and Triton's server come on top and count in CPU and memory; \
+Valkey, the same for all, counts in neither but where it is said. Every arm gave the same items, \
+scores and reasons for the same requests before it was measured. Requests: the mix of \
+`loadtests.traffic`; no cache, except where it is said; budgets so wide that no answer is cut short, \
+access logs off. The load generators (wrk, Locust) run on the same cores. Arms are measured in turn, \
+while the others are suspended."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Attributes:
+    peers: those that answer; the first is the reference. `noop` and `cached` stand aside.
+    missing: arm → why it is left out.
+    """
+
+    peers: tuple[Arm, ...]
+    noop: Arm
+    cached: Arm
+    missing: Mapping[str, str]
+
+
+def run(effort: Effort, world: World) -> Section:
+    """Full: every arm, with memory, two workers and the cache. Quick: what needs no other environment."""
+    if shutil.which("wrk") is None:
+        return Section("peers", "Peers", "", skipped="wrk is not installed: apt-get install wrk")
+    can_open = caching.raise_open_files()
+    with inputs.redis(world) as redis_url:
+        bodies = inputs.bodies(world, BODIES)
+        one = _arms(world, redis_url, 1)
+        chosen = choose(one, effort)
+        tables, goals = _side_by_side(chosen, one, effort, bodies)
+        if not effort.quick:
+            for found in (
+                _cache(chosen, effort, world, can_open),
+                _memory(chosen, bodies),
+                _two_workers(choose(_arms(world, redis_url, 2), effort), effort, bodies),
+            ):
+                tables += found[0]
+                goals += found[1]
+    left_out = "".join(f" Left out: {name}: {why}." for name, why in chosen.missing.items())
+    if not can_open:
+        left_out += (
+            f" Left out: {caching.CONNECTIONS:,} connections: raise `ulimit -n` above {caching.OPEN_FILES}."
+        )
+    return Section("peers", "Peers", TEXT + left_out, tuple(tables), tuple(goals))
+
+
+def _arms(world: World, redis_url: str, workers: int) -> Arms:
+    work = world.work / f"workers-{workers}"
+    work.mkdir()
+    return Arms(world.bundle, work, redis_url, workers, free_block())
+
+
+def choose(arms: Arms, effort: Effort) -> Chosen:
+    """The arms that this machine and this effort allow."""
+    peers, missing = [arms.fused(), arms.fastapi()], {}
+    more: dict[str, Callable[[], Arm]] = {"LitServe": arms.litserve}
+    if not effort.quick:
+        peers.insert(1, arms.distributed())
+        more |= {"BentoML": partial(arms.bentoml, make=True), "Triton": partial(arms.triton, make=True)}
+    for name, make in more.items():
+        try:
+            peers.append(make())
+        except NoEnvironment as why:
+            missing[name] = str(why)
+    return Chosen(tuple(peers), arms.noop(), arms.cached(), missing)
+
+
+Found = tuple[list[Table], list[Goal]]
+
+
+def _side_by_side(chosen: Chosen, arms: Arms, effort: Effort, bodies: Path) -> Found:
+    with ExitStack() as stack:
+        caller = stack.enter_context(calling(arms.in_process(bodies)))
+        running = _started(stack, (*chosen.peers, chosen.noop), bodies)
+        turns: dict[str, Callable[[], Measured | Pipeline]] = {
+            arm.name: partial(_measure, arm, effort, bodies) for arm in running
+        }
+        turns[figures.PIPELINE] = partial(_call, caller, effort)
+        found = in_turn(turns, effort.rounds)
+    pipeline = [each for each in found.pop(figures.PIPELINE) if isinstance(each, Pipeline)]
+    rounds = {name: [each for each in all_ if isinstance(each, Measured)] for name, all_ in found.items()}
+    tables = [figures.closed_table(rounds, pipeline)]
+    if not effort.quick:
+        tables.append(figures.open_table(rounds))
+    return (
+        tables,
+        [*figures.overhead_goals(rounds, pipeline), *figures.throughput_goals(rounds, pipeline)],
+    )
+
+
+def _started(stack: ExitStack, arms: Sequence[Arm], bodies: Path) -> list[Running]:
+    """All arms, suspended, each of which has given the answers of the first.
+
+    Raises:
+        answers.Differs: one gave others.
+    """
+    running: list[Running] = []
+    reference = None
+    for arm in arms:
+        log.info("starting %s", arm.name)
+        one = stack.enter_context(started(arm))
+        if arm.name != NOOP:
+            given = answers.answers(one.url, bodies)
+            reference = given if reference is None else reference
+            answers.check(arm.name, given, reference)
+        one.suspend()
+        running.append(one)
+    return running
+
+
+def _measure(arm: Running, effort: Effort, bodies: Path) -> Measured:
+    arm.resume()
+    try:
+        load.closed(arm.url, bodies, MANY, WARM_S)
+        one = load.closed(arm.url, bodies, 1, effort.seconds)
+        many, cpu_ms = _with_cpu(arm, bodies, effort)
+        paced = {} if effort.quick else {r: load.open(arm.url, bodies, r, effort.seconds) for r in RATES}
+    finally:
+        arm.suspend()
+    return Measured(one, many, paced, cpu_ms)
+
+
+def _with_cpu(arm: Running, bodies: Path, effort: Effort) -> tuple[load.Load, float]:
+    """The closed loop of many connections, and the arm's CPU milliseconds a request in it."""
+    before = processes.cpu_seconds(*arm.roots)
+    many = load.closed(arm.url, bodies, MANY, effort.seconds)
+    used = processes.cpu_seconds(*arm.roots) - before
+    return many, used / (many.requests_per_s * effort.seconds) * 1e3
+
+
+def _call(caller: Caller, effort: Effort) -> Pipeline:
+    return caller.measure(effort.seconds)
+
+
+def _memory(chosen: Chosen, bodies: Path) -> Found:
+    """Each arm alone, so that no page is shared with another arm; Redis counts with the fused service."""
+    held = {}
+    for arm in chosen.peers:
+        log.info("memory of %s", arm.name)
+        with started(arm) as running:
+            load.closed(running.url, bodies, MANY, WARM_S * 3)
+            held[arm.name] = processes.pss(*running.roots)
+    held[chosen.peers[0].name] |= _redis_pss()
+    return [figures.memory_table(held)], figures.memory_goals(held)
+
+
+def _redis_pss() -> dict[str, int]:
+    """Of the embedded server, a child of this process."""
+    children = psutil.Process().children()
+    return processes.pss(*(child.pid for child in children if child.name() == figures.REDIS))
+
+
+def _two_workers(chosen: Chosen, effort: Effort, bodies: Path) -> Found:
+    with ExitStack() as stack:
+        running = _started(stack, chosen.peers, bodies)
+        found = in_turn({arm.name: partial(_many, arm, effort, bodies) for arm in running}, effort.rounds)
+    return [figures.workers_table(found)], []
+
+
+def _many(arm: Running, effort: Effort, bodies: Path) -> tuple[load.Load, float]:
+    arm.resume()
+    try:
+        load.closed(arm.url, bodies, MANY, WARM_S)
+        return _with_cpu(arm, bodies, effort)
+    finally:
+        arm.suspend()
+
+
+def _cache(chosen: Chosen, effort: Effort, world: World, can_open: bool) -> Found:
+    hot = inputs.bodies(world, BODIES, traffic.PLAIN)
+    with ExitStack() as stack:
+        cached, noop = (stack.enter_context(started(arm)) for arm in (chosen.cached, chosen.noop))
+        noop.suspend()
+        load.closed(cached.url, _everybody(world), MANY, effort.seconds * 2)
+        turns = iter(range(effort.rounds))
+        rounds = in_turn(
+            {"cached": lambda: _cache_round(cached, noop, effort, world, hot, next(turns))}, effort.rounds
+        )["cached"]
+        noop.suspend()
+        goals = figures.cache_goals(rounds)
+        if can_open:
+            goals.append(_open_connections(cached, hot))
+    return [figures.cache_table(rounds)], goals
+
+
+def _cache_round(
+    cached: Running, noop: Running, effort: Effort, world: World, hot: Path, turn: int
+) -> Cached:
+    noop.resume()
+    cached.suspend()
+    load.closed(noop.url, hot, 1, WARM_S)
+    unit = load.closed(noop.url, hot, 1, effort.seconds)
+    noop.suspend()
+    cached.resume()
+    load.closed(cached.url, hot, 1, WARM_S)
+    hit = load.closed(cached.url, hot, 1, effort.seconds)
+    zipf = _zipf(world, turn)
+    before = caching.lookups(cached.url)
+    many = load.closed(cached.url, zipf, MANY, effort.seconds)
+    hits, misses = (now - then for now, then in zip(caching.lookups(cached.url), before, strict=True))
+    return Cached(hit, unit, many, hits / (hits + misses))
+
+
+def _everybody(world: World) -> Path:
+    """One plain request of every user, so that whoever asks again is answered from the cache."""
+    path = world.work / "everybody.jsonl"
+    texts = (json.dumps({"count": traffic.PLAIN.count, "user_id": user}) for user in inputs.user_ids(world))
+    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return path
+
+
+def _zipf(world: World, turn: int) -> Path:
+    """Requests of which seven in ten were asked before, others in every round."""
+    items = pq.read_table(world.bundle / "items.parquet", columns=["item_id"])["item_id"].to_pylist()
+    plain = inputs.bodies(world, ZIPF_BODIES, traffic.PLAIN, seed=turn + 1)
+    texts = caching.partly_new(plain.read_text(encoding="utf-8").splitlines(), items, seed=turn)
+    plain.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return plain
+
+
+def _open_connections(cached: Running, hot: Path) -> Goal:
+    found = caching.many_connections(cached.url, hot)
+    return Goal(
+        f"{caching.CONNECTIONS:,} open connections, mostly idle: errors",
+        Spread((float(figures.failures(found)),)),
+        "at most",
+        0.0,
+        f"{found.requests_per_s:.0f} requests/s, p99 {found.p99_ms:.0f} ms",
+    )
