@@ -70,7 +70,8 @@ def bench(
         except (NoWorld, Unreadable) as error:
             _fail(str(error))
         failed = [name for name in chosen if not _run(name, effort, shared, target)]
-    _say(f"written to {target / report.PAGE}")
+    if len(failed) < len(chosen):
+        _say(f"written to {target / report.PAGE}")
     if failed:
         _fail(f"failed: {', '.join(failed)}")
 

@@ -1,0 +1,95 @@
+"""Bundles of any size without training: networks as they begin, matrices of noise, and a catalogue and
+statistics from a synthetic world. What a request costs depends on shapes, not on what was learned.
+
+Does not belong here: anything whose answers matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from features.memory_store import MemoryOnlineStore
+from features.schema import FeatureSchema
+from training.bundle import Bundle, Manifest
+from training.candidates import BaseModels
+from training.data.synthetic import synthesize
+from training.data.tables import Tables
+from training.dataset import Dataset, build
+from training.fit.two_tower import TwoTower, TwoTowerSettings
+from training.models.arrays import Float32
+from training.models.blend import Blend, Calibration
+from training.models.linear import LinearItemModel
+from training.models.ranker import AdditiveRanker
+from training.models.ranking_features import RankingFeatures
+from training.models.retrieval import SOURCES
+from training.models.statistics import ItemStatistics
+from training.models.two_tower import TwoTowerScorer
+from training.recipe import Recipe
+from training.train import components
+
+KNOTS = 20
+"""Places of each curve of the ranker, about as many as training gives it."""
+EVENTS_A_USER = 40
+"""Mean; MovieLens-100K has 106."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """Attributes:
+    tables: the world the bundle knows; its users' rows are what an online store would hold.
+    """
+
+    bundle: Bundle
+    tables: Tables
+
+    @property
+    def user_ids(self) -> list[str]:
+        ids: list[str] = self.tables.users["user_id"].to_pylist()
+        return ids
+
+    def store(self) -> MemoryOnlineStore:
+        tables = self.tables
+        return MemoryOnlineStore.from_events(
+            self.bundle.schema, tables.interactions, tables.items, tables.users
+        )
+
+
+def shaped(users: int, items: int, seed: int = 0) -> Shaped:
+    """A bundle for a world of this size. Needs 8 bytes x items² for the linear models."""
+    tables = synthesize(users, items, users * EVENTS_A_USER, seed)
+    schema = FeatureSchema.infer(tables.interactions, tables.items, tables.users)
+    data = build(tables, schema)
+    rng = np.random.default_rng(seed)
+    ease, sequential = _linear(rng, items), _linear(rng, items)
+    models = BaseModels(_two_tower(data, seed), ease, sequential, _statistics(data))
+    blend = Blend({name: Calibration(-3.0, 1.0) for name in SOURCES}, Recipe().quotas)
+    bundle = Bundle(_manifest(data), schema, data.catalogue, components(models, blend, _ranker(rng)))
+    return Shaped(bundle, tables)
+
+
+def _two_tower(data: Dataset, seed: int) -> TwoTowerScorer:
+    torch.manual_seed(seed)
+    return TwoTower(TwoTowerSettings(), data.item_profiles, data.schema.user_width).eval().scorer()
+
+
+def _linear(rng: np.random.Generator, items: int) -> LinearItemModel:
+    weights: Float32 = rng.random((items, items), dtype=np.float32)
+    return LinearItemModel.of(weights, Recipe().ease_half_life)
+
+
+def _statistics(data: Dataset) -> ItemStatistics:
+    events = data.events
+    return ItemStatistics.from_events(events.item_index, events.value, events.timestamp, data.n_items)
+
+
+def _ranker(rng: np.random.Generator) -> AdditiveRanker:
+    names = RankingFeatures.names
+    knots = [np.linspace(-5, 5, KNOTS, dtype=np.float32) for _ in names]
+    return AdditiveRanker(names, knots, [rng.standard_normal(KNOTS).astype(np.float32) for _ in names], 0.0)
+
+
+def _manifest(data: Dataset) -> Manifest:
+    return Manifest("shaped", "", "", data.window, "generated: free", "", None, 0, {})
