@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.dataset import Dataset
+from training.fit.ranker import RankingLists
 from training.models.arrays import Float32, Int32, Int64, Mask
 from training.models.blend import Blend, fit_blend
 from training.models.linear import LinearItemModel
-from training.models.ranker import RankingLists
 from training.models.ranking_features import RankingFeatures
 from training.models.retrieval import Retrieval, Retrieved
 from training.models.statistics import ItemStatistics

@@ -69,7 +69,7 @@ def _schema(home: Path) -> FeatureSchema:
 def _train(home: Path, schema: FeatureSchema, inputs: str, recipe: Recipe) -> None:
     # numpy works on small arrays here: with more threads they wait for each other, at five times the cost.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from training.models.linear import CatalogueTooLargeError
+    from training.fit.linear import CatalogueTooLargeError
     from training.train import train as run
     from training.trainer import TrainingFailed, fit
 

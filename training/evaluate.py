@@ -17,7 +17,7 @@ from rich.table import Table
 
 from training import metrics
 from training.dataset import Dataset
-from training.models.linear import fit_ease
+from training.fit.linear import fit_ease
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]

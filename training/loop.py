@@ -23,9 +23,9 @@ from safetensors.numpy import save_file
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from training.fit.two_tower import TwoTower, TwoTowerSettings
 from training.losses import accidental_hits, log_frequency, sampled_softmax
 from training.models.histories import padded
-from training.models.two_tower import TwoTower, TwoTowerSettings
 from training.recipe import Recipe
 
 Weights = dict[str, torch.Tensor]

@@ -27,14 +27,17 @@ from training.data.manifest import DataError
 from training.data.tables import Tables
 from training.dataset import Dataset, build
 from training.evaluate import Cases, Ease, Popularity, Row, evaluate
+from training.fit.linear import fit_ease, fit_sequential
+from training.fit.ranker import fit_ranker
+from training.fit.two_tower import TwoTower, TwoTowerSettings
 from training.loop import Inputs, Weights
 from training.model_card import model_card
 from training.models.arrays import Int64
 from training.models.blend import Blend
-from training.models.linear import LinearItemModel, fit_ease, fit_sequential
-from training.models.ranker import AdditiveRanker, fit_ranker
+from training.models.linear import LinearItemModel
+from training.models.ranker import AdditiveRanker
 from training.models.statistics import ItemStatistics
-from training.models.two_tower import TwoTower, TwoTowerScorer, TwoTowerSettings
+from training.models.two_tower import TwoTowerScorer
 from training.offline import OfflineRecommender
 from training.recipe import Recipe
 

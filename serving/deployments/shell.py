@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 def one_thread() -> None:
-    """A replica computes on one thread: requests run side by side, and threads of torch would only fight
-    over the cores that Ray has shared out."""
-    import torch  # on replicas only: it takes seconds
+    """A replica computes on one thread: requests run side by side, and threads of a BLAS would only fight over
+    the cores that Ray has shared out."""
+    from threadpoolctl import threadpool_limits  # on replicas only, after numpy
 
-    torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Shell(Generic[T]):
         self._service: InService[Part[T]] = InService(self._load)
 
     def _build(self, bundle: Bundle, config: ServeConfig) -> T:
-        """Imports `serving.assemble` itself, and torch with it, so that who deploys the class need not."""
+        """Imports `serving.assemble` itself, so that who deploys the class need not."""
         raise NotImplementedError
 
     async def reconfigure(self, user_config: dict[str, str]) -> None:

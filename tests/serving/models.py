@@ -18,13 +18,14 @@ from training.candidates import BaseModels
 from training.data.synthetic import synthesize
 from training.data.tables import Tables
 from training.dataset import Dataset, build
+from training.fit.linear import fit_ease, fit_sequential
+from training.fit.two_tower import TwoTower, TwoTowerSettings
 from training.models.arrays import Float32
 from training.models.blend import Blend, Calibration
-from training.models.linear import LinearItemModel, fit_ease, fit_sequential
+from training.models.linear import LinearItemModel
 from training.models.ranker import AdditiveRanker
 from training.models.ranking_features import RankingFeatures
 from training.models.statistics import ItemStatistics
-from training.models.two_tower import TwoTower, TwoTowerSettings
 from training.train import components
 
 N_ITEMS, N_USERS = 40, 30

@@ -7,9 +7,10 @@ import pytest
 
 from training.candidates import BaseModels, allowed, build_lists, union
 from training.dataset import Dataset
-from training.models.linear import LinearItemModel, fit_ease, fit_sequential
+from training.fit.linear import fit_ease, fit_sequential
+from training.fit.two_tower import TwoTower, TwoTowerSettings
+from training.models.linear import LinearItemModel
 from training.models.statistics import ItemStatistics
-from training.models.two_tower import TwoTower, TwoTowerSettings
 from training.recipe import Recipe
 
 RECIPE = replace(

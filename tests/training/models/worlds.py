@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from training.fit.two_tower import TwoTower, TwoTowerSettings
 from training.models.arrays import Float32, Int32, Int64
 from training.models.linear import LinearItemModel
 from training.models.statistics import DAY_S, ItemStatistics
-from training.models.two_tower import TwoTower, TwoTowerScorer, TwoTowerSettings
+from training.models.two_tower import TwoTowerScorer
 
 N_ITEMS, USER_WIDTH, NOW = 40, 5, 30.5 * DAY_S
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.models.worlds import N_ITEMS, USER_WIDTH, floats, history, network, sequences
+from training.fit.two_tower import TwoTower, TwoTowerSettings, expand
 from training.losses import accidental_hits, log_frequency, sampled_softmax
 from training.models import histories
-from training.models.two_tower import TwoTower, TwoTowerScorer, TwoTowerSettings, expand
+from training.models.two_tower import TwoTowerScorer
 
 seeds = st.integers(0, 10_000)
 

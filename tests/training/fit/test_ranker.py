@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.models.worlds import floats
-from training.models.ranker import AdditiveRanker, RankerSettings, RankingLists, fit_ranker
+from training.fit.ranker import RankerSettings, RankingLists, fit_ranker
+from training.models.ranker import AdditiveRanker
 
 NAMES = ("wanted", "noise", "constant")
 
