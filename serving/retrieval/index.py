@@ -42,6 +42,25 @@ def top_k(scores: Float32, k: int, allowed: Mask | None = None) -> tuple[Int32, 
     return np.flatnonzero(eligible)[best].astype(np.int32), pool[best]
 
 
+def top_k_of(vectors: Float32, rows: NDArray[np.integer], query: Float32, k: int) -> tuple[Int32, Float32]:
+    """`top_k` of these rows' inner products with the query; reads no others. `rows` ascend."""
+    place, score = top_k(vectors[rows] @ query, k)
+    return rows[place].astype(np.int32), score
+
+
+def usable(vectors: Float32) -> Float32:
+    """The vectors, in C order.
+
+    Raises:
+        ValueError: not a float32 matrix, or it holds a NaN or an infinity.
+    """
+    if vectors.ndim != 2 or vectors.dtype != np.float32:
+        raise ValueError(f"vectors must be float32 [n, d], not {vectors.dtype} {list(vectors.shape)}")
+    if not np.isfinite(vectors).all():
+        raise ValueError("vectors hold a NaN or an infinity")
+    return np.ascontiguousarray(vectors)
+
+
 class VectorIndex(Protocol):
     """Finds the items whose vectors have the largest inner product with a query."""
 
@@ -83,20 +102,14 @@ class ExactIndex:
         Raises:
             ValueError: not a float32 matrix, or it holds a NaN or an infinity.
         """
-        if vectors.ndim != 2 or vectors.dtype != np.float32:
-            raise ValueError(f"vectors must be float32 [n, d], not {vectors.dtype} {list(vectors.shape)}")
-        if not np.isfinite(vectors).all():
-            raise ValueError("vectors hold a NaN or an infinity")
-        self._vectors = np.ascontiguousarray(vectors)
+        self._vectors = usable(vectors)
         self._blocks = _transposed(self._vectors) if len(vectors) > BLOCK else []
 
     def search(self, query: Float32, k: int, allowed: Mask | None = None) -> tuple[Int32, Float32]:
         if not self._blocks or k <= 0:
             return top_k(self._vectors @ query, k, allowed)
         if allowed is not None and np.count_nonzero(allowed) < GATHER * len(allowed):
-            rows = np.flatnonzero(allowed)
-            best, score = top_k(self._vectors[rows] @ query, k)
-            return rows[best].astype(np.int32), score
+            return top_k_of(self._vectors, np.flatnonzero(allowed), query, k)
         leaders, start = _Leaders(k), 0
         scratch = np.empty(BLOCK, np.float32)
         for block in self._blocks:
