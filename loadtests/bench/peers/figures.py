@@ -199,7 +199,7 @@ def throughput_goals(rounds: Rounds, pipeline: Sequence[Pipeline]) -> list[Goal]
                     ours.over(theirs),
                     "at least",
                     reach,
-                    f"one worker can run the pipeline {most:.0f} times a second ({alone:.2f} ms of CPU each), "
+                    f"one worker runs it at most {most:.0f} times a second ({alone:.2f} ms of CPU), "
                     f"which is {most / theirs.median:.2f} of what {name} answers",
                 )
             )

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from features.feast_store import FeastOnlineStore
+from features.store import OnlineStore
 from serving.assemble import Stages, build_stages, compose
 from serving.config import Budgets, CacheConfig, ServeConfig
 from serving.engine import Engine
@@ -105,7 +106,7 @@ class Host:
 
     config: ServeConfig
     engine: Engine
-    store: FeastOnlineStore
+    store: OnlineStore
 
     def query(self, request: PeerRequest) -> Query:
         """What serving's own HTTP layer would make of the request."""
