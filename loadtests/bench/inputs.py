@@ -21,7 +21,15 @@ from features import prepare as online
 from features.embedded import EmbeddedRedis
 from loadtests import traffic
 from loadtests.bench.world import World
+from serving.config import Budgets
 from training.manifest import BundleError, latest
+
+PATIENT = Budgets(
+    **dict.fromkeys(
+        ("request", "request_max", "features", "source", "ranker", "diversity", "explainer"), 60_000.0
+    )
+)
+"""ms; a slow moment of the machine must not turn a stage's cost into its absence."""
 
 TINY = {"users": 300, "items": 200, "interactions": 8_000}
 """Sizes of the synthetic world of a quick run that has no home: trained in seconds."""

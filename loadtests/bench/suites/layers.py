@@ -189,8 +189,8 @@ def run(effort: Effort, world: World) -> Section:
 def _applications(world: World) -> Iterator[tuple[asyncio.Runner, Application, Application]]:
     """One that computes every answer, and one that keeps them, over the same store and stages."""
     bundle = read_bundle(str(world.bundle))
-    computed = ServeConfig(bundle=str(world.bundle), cache=CacheConfig(items=0))
-    kept = ServeConfig(bundle=str(world.bundle))
+    kept = ServeConfig(bundle=str(world.bundle), budgets=inputs.PATIENT)
+    computed = kept.model_copy(update={"cache": CacheConfig(items=0)})
     stages, recorder = build_stages(bundle, computed), PrometheusRecorder()
     with inputs.redis(world) as redis_url, asyncio.Runner() as runner:
         store = FeastOnlineStore(bundle.schema, redis_url)

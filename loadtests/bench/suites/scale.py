@@ -24,7 +24,7 @@ from loadtests.bench.rounds import Effort, in_turn
 from loadtests.bench.shapes import Shaped, shaped
 from loadtests.bench.world import World
 from serving.assemble import build_stages, compose
-from serving.config import Budgets, CacheConfig, RetrievalConfig, ServeConfig
+from serving.config import CacheConfig, RetrievalConfig, ServeConfig
 from serving.retrieval.eligible import Eligible
 from serving.retrieval.index import ExactIndex
 from serving.retrieval.popular import PopularSource
@@ -42,14 +42,6 @@ DIFFERENT = 50
 """Different requests of an arm."""
 NOW = 1_640_000_000.0
 """Unix seconds, about the end of every synthetic world."""
-MINUTE_MS = 60_000.0
-PATIENT = Budgets(
-    **dict.fromkeys(
-        ("request", "request_max", "features", "source", "ranker", "diversity", "explainer"), MINUTE_MS
-    )
-)
-"""A slow machine must not turn a stage's cost into its absence."""
-
 TEXT = """\
 The median of one request in this process (no HTTP, no cache), at each size and divided by the first, in turn.
 Models are untrained: noise of the right shapes, since cost depends on shapes. One thing grows at a time:
@@ -153,7 +145,9 @@ def _median(runner: asyncio.Runner, repeats: int, ask: Ask, queries: Sequence[Qu
     async def once(times: int) -> float:
         taken = []
         for at in range(times):
-            query = replace(queries[at % len(queries)], deadline=time.monotonic() + MINUTE_MS / 1e3)
+            query = replace(
+                queries[at % len(queries)], deadline=time.monotonic() + inputs.PATIENT.request / 1e3
+            )
             started = time.perf_counter()
             await ask(query)
             taken.append(time.perf_counter() - started)
@@ -166,7 +160,9 @@ def _median(runner: asyncio.Runner, repeats: int, ask: Ask, queries: Sequence[Qu
 def _pipeline(world: Shaped, factor: int = 1, store: OnlineStore | None = None) -> Ask:
     """Raises Lost where a stage of it is lost."""
     retrieval = RetrievalConfig(**{name: factor * size for name, size in _shares().items()})
-    config = ServeConfig(bundle="shaped", budgets=PATIENT, cache=CacheConfig(items=0), retrieval=retrieval)
+    config = ServeConfig(
+        bundle="shaped", budgets=inputs.PATIENT, cache=CacheConfig(items=0), retrieval=retrieval
+    )
     engine = compose(world.bundle, build_stages(world.bundle, config), store or world.store(), config)
 
     async def ask(query: Query) -> None:

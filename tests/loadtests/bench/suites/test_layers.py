@@ -1,0 +1,101 @@
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtests.bench import spans
+from loadtests.bench.result import Spread
+from loadtests.bench.suites import layers
+from loadtests.bench.suites.layers import Application, Timed, middle_mean, section
+from serving import wire
+from serving.assemble import build_stages, compose
+from serving.config import CacheConfig, ServeConfig
+from serving.prometheus import PrometheusRecorder
+from tests.serving.models import small, small_bundle
+
+times = st.floats(0.01, 10)
+timed = st.builds(
+    lambda http, ranker, rest: Timed(
+        http + ranker + rest, {"HTTP in": http, "ranker": ranker}, {"source:a": 0.1}
+    ),
+    times,
+    times,
+    times,
+)
+
+
+@given(st.lists(timed, min_size=1, max_size=20))
+def test_layers_and_what_they_leave_out_add_up_to_the_total(requests: list[Timed]) -> None:
+    mean = middle_mean(requests)
+    assert sum(mean.layers.values()) + mean.rest == pytest.approx(mean.total)
+    totals = [one.total for one in requests]
+    assert min(totals) <= mean.total * (1 + 1e-9)
+    assert mean.total <= max(totals) * (1 + 1e-9)
+
+
+def test_a_rare_slow_request_does_not_count() -> None:
+    usual = [Timed(1.0, {"ranker": 1.0}, {})] * 9
+    assert middle_mean([*usual, Timed(1e3, {"ranker": 1e3}, {})]).total == 1.0
+
+
+@given(st.lists(st.lists(timed, min_size=1, max_size=4), min_size=1, max_size=3))
+def test_the_table_has_every_layer_once_with_its_share(rounds: list[list[Timed]]) -> None:
+    found = section({"plain": rounds})
+    [table] = found.tables
+    assert [row[0] for row in table.rows] == ["HTTP in", "ranker", "not covered", "total"]
+    *_, total = table.rows
+    assert isinstance(total[1], Spread)
+    assert total[1].values == pytest.approx([middle_mean(one).total for one in rounds])
+    shares = [row[2] for row in table.rows]
+    assert all(isinstance(share, Spread) for share in shares)
+    for turn in range(len(rounds)):
+        assert sum(share.values[turn] for share in shares[:-1]) == pytest.approx(100)  # type: ignore[union-attr]
+
+
+def test_what_is_not_covered_is_held_against_the_goal() -> None:
+    covered = section({"a": [[Timed(1.0, {"x": 0.96}, {})]]}).goals[0]
+    not_covered = section({"a": [[Timed(1.0, {"x": 0.9}, {})]]}).goals[0]
+    assert (covered.reached, not_covered.reached) == (True, False)
+
+
+@pytest.fixture
+def application() -> Application:
+    bundle, config = small_bundle(), ServeConfig(bundle="small", cache=CacheConfig(items=0))
+    recorder = PrometheusRecorder()
+    engine = compose(bundle, build_stages(bundle, config), small().store(), config, recorder)
+    return Application(engine, config, recorder)
+
+
+BODY = b'{"user_id": "u1", "count": 3}'
+
+
+def test_one_request_is_covered_by_its_spans(application: Application) -> None:
+    asyncio.run(application.ask(BODY))
+    found = asyncio.run(application.ask(BODY))
+    assert {
+        "HTTP in",
+        "validation",
+        "query",
+        "features",
+        "retrieval",
+        "ranker",
+        "serialisation",
+    } <= found.layers.keys()
+    assert all(ms >= 0 for ms in found.layers.values())
+    assert 0 <= found.rest < found.total
+    assert found.sources.keys() >= {"source:two_tower", "source:popular"}
+
+
+def test_a_refused_request_is_not_timed(application: Application) -> None:
+    with pytest.raises((layers.Degraded, spans.NeverEntered)):
+        asyncio.run(application.ask(b'{"user_id": "u1", "count": 0}'))
+
+
+def test_a_function_that_serving_no_longer_calls_is_noticed(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = wire.recommendation_body
+    monkeypatch.setattr(layers, "wire", type("Elsewhere", (), {**vars(wire), "recommendation_body": called}))
+    with pytest.raises(spans.NeverEntered):
+        asyncio.run(application.ask(BODY))
