@@ -31,7 +31,7 @@ class Ingress:
         diversity: DeploymentHandle[Any] | None = None,
         explain: DeploymentHandle[Any] | None = None,
     ) -> None:
-        from serving.deployments.loading import EngineLoader, Handles  # imports torch and Feast
+        from serving.deployments.loading import EngineLoader, Handles  # imports Feast
 
         one_thread()
         settings = Settings.read()

@@ -1,6 +1,6 @@
 """From a bundle's URL to an engine that has answered: read, checked, composed as placed, warmed up.
 
-Imported on ingress replicas only, because torch and Feast take seconds to import.
+Imported on ingress replicas only, because Feast takes seconds to import.
 """
 
 from __future__ import annotations

@@ -19,6 +19,10 @@ import numpy as np
 from training.bundle import Component
 from training.models.arrays import Float32, Int32
 
+WHOLE_ROWS = 10_000
+"""Catalogue size up to which whole rows are read although a few hundred items are asked for: they lie in one
+piece. 150 events, 450 items: 0.08 against 0.24 ms of 1,700 items, 0.46 against 0.57 of 10,000."""
+
 _FADED = 10
 """Half-lives after which an event is left out: it weighs less than a thousandth of the newest."""
 
@@ -50,11 +54,13 @@ class LinearItemModel:
         0.03 ms for 60 events and 1,682 items, on one thread.
         """
         recent, decay = self._recent(history)
-        scores: Float32 = decay @ self.weights[recent]
+        scores: Float32 = decay @ self.weights.take(recent, axis=0)
         return scores
 
     def score_items(self, history: Int32, items: Int32) -> Float32:
-        """float32 [c]: `score(history)[items]`, at a cost that does not grow with the catalogue."""
+        """float32 [c]: `score(history)[items]`; where the catalogue is large, the rest is not scored."""
+        if self.weights.shape[1] <= WHOLE_ROWS:
+            return self.score(history)[items]
         recent, decay = self._recent(history)
         scores: Float32 = decay @ self._block(recent, items)
         return scores
