@@ -46,8 +46,8 @@ def run(effort: Effort, world: World) -> Section:
         name="gpu",
         title="GPU",
         text=(
-            f"{torch.cuda.get_device_name(device)}. Retrieval: top {sizes.k} of {sizes.items:,} x {sizes.width} "
-            "in bfloat16, by one product and one selection, by the same in chunks, and by chunks through "
+            f"{torch.cuda.get_device_name(device)}. Retrieval: top {sizes.k} of {sizes.items:,} x "
+            f"{sizes.width} in bfloat16, by one product and one selection, by the same in chunks, and by chunks through "
             "torch.compile. The limit is the vectors' bytes over the bandwidth of a plain read, in the same "
             "rounds. Ranking: the additive ranker as a torch module, eagerly and as a CUDA graph. Every "
             "time is up to the device's answer (synchronised), data already there."
@@ -63,8 +63,8 @@ def top_k_whole(vectors: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tenso
 
 
 def top_k_chunked(vectors: Tensor, queries: Tensor, k: int, chunk: int) -> tuple[Tensor, Tensor]:
-    """As `top_k_whole`, with scores of `chunk` items in memory at once: what is among the best of all is among
-    the best of its chunk."""
+    """As `top_k_whole`, with scores of `chunk` items in memory at once: the best of all are among the best
+    of their chunks."""
     scores, indices = [], []
     for start in range(0, len(vectors), chunk):
         part = vectors[start : start + chunk]
