@@ -1,4 +1,4 @@
-# Everything here only calls `marquee` and the checkers; settings pass through the environment.
+# Everything here only calls `marquee`, the checkers and the benchmarks; settings pass through the environment.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin

@@ -37,7 +37,8 @@ def read(folder: Path) -> dict[str, Entry]:
 
 
 def merge(folder: Path, entry: Entry, order: Sequence[str]) -> None:
-    """Puts one section in its place and writes data, plots and page anew.
+    """Puts one section in its place and writes data, plots and page anew. One that was skipped replaces none
+    that was measured, perhaps on another machine.
 
     Args:
         order: of the sections on the page, by name; others follow.
@@ -46,7 +47,10 @@ def merge(folder: Path, entry: Entry, order: Sequence[str]) -> None:
         Unreadable: see `read`.
         ValueError: a figure is not finite; what was there stays.
     """
-    entries = {**read(folder), entry.section.name: entry}
+    held = read(folder)
+    before = held.get(entry.section.name)
+    measured = before is not None and not before.section.skipped
+    entries = held if entry.section.skipped and measured else {**held, entry.section.name: entry}
     names = [*(name for name in order if name in entries), *(name for name in entries if name not in order)]
     write(folder, [entries[name] for name in names])
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SUITES = ("layers", "models", "retrieval", "scale")
+SUITES = ("layers", "models", "retrieval", "scale", "gpu")
 """Those that need no other server; `peers` compares with some that are installed apart."""
 LIMIT_S = 300
 """Seconds after which it counts as hanging."""

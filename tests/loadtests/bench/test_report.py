@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from loadtests.bench import report
 from loadtests.bench.codec import Unreadable
-from loadtests.bench.result import Plot
+from loadtests.bench.result import Plot, Section
 from tests.loadtests.bench import results
 
 ORDER = ("first", "second", "third")
@@ -36,6 +36,16 @@ def test_the_page_does_not_depend_on_the_order_of_the_runs(
     for name in order:
         report.merge(folder, results.entry(results.found(name, 1.0)), ORDER)
     assert list(report.read(folder)) == list(ORDER)
+
+
+def test_a_skipped_section_replaces_no_measured_one(tmp_path: Path) -> None:
+    skipped = results.entry(Section("first", "First", "", skipped="no GPU here"))
+    report.merge(tmp_path, skipped, ORDER)
+    assert "no GPU here" in (tmp_path / report.PAGE).read_text()
+    measured = results.entry(results.found("first", 1.0))
+    report.merge(tmp_path, measured, ORDER)
+    report.merge(tmp_path, skipped, ORDER)
+    assert report.read(tmp_path) == {"first": measured}
 
 
 def test_a_figure_that_is_none_leaves_everything_as_it_was(tmp_path: Path) -> None:
