@@ -239,18 +239,23 @@ def cache_table(rounds: Sequence[Cached]) -> Table:
 
 def cache_goals(rounds: Sequence[Cached]) -> list[Goal]:
     hit, noop, zipf = ([getattr(each, name) for each in rounds] for name in ("hit", "noop", "zipf"))
+    found, unit = _of(hit, QUANTILES[0]), _of(noop, QUANTILES[0])
+    missed = 1 - Spread(tuple(each.hits for each in rounds)).median
+    why = f"{missed:.0%} of the requests were not in the cache and ran the pipeline"
     return [
         Goal(
             "p50 of a cache hit ÷ p50 of a Ray Serve no-op",
-            _of(hit, QUANTILES[0]).over(_of(noop, QUANTILES[0])),
+            found.over(unit),
             "at most",
             1.5,
+            f"p50 {found.median:.2f} ms for a hit, {unit.median:.2f} ms for the no-op; a hit reads Redis",
         ),
         Goal(
             "Zipf users, 7 of 10 from the cache: requests/s",
             _of(zipf, lambda load: load.requests_per_s),
             "at least",
             1_000.0,
+            why,
         ),
-        Goal("Zipf users, 7 of 10 from the cache: p99, ms", _of(zipf, QUANTILES[2]), "at most", 50.0),
+        Goal("Zipf users, 7 of 10 from the cache: p99, ms", _of(zipf, QUANTILES[2]), "at most", 50.0, why),
     ]

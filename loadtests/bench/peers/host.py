@@ -20,6 +20,7 @@ from features.feast_store import FeastOnlineStore
 from features.store import OnlineStore
 from serving.assemble import Stages, build_stages, compose
 from serving.config import Budgets, CacheConfig, ServeConfig
+from serving.deployments.shell import one_thread
 from serving.engine import Engine
 from serving.schemas import RecommendationRequest, Session, SessionEvent
 from serving.types import Explanation, Query, Recommendation
@@ -171,14 +172,12 @@ class Host:
 def host(
     bundle: str, redis_url: str, change: Callable[[Bundle, Stages], Stages] = lambda _, stages: stages
 ) -> Host:
-    """The engine that `marquee serve` would run fused, on one torch thread as there.
+    """The engine that `marquee serve` would run fused, on one thread as there.
 
     Args:
         change: replaces stages, for a peer that runs one of them elsewhere.
     """
-    import torch
-
-    torch.set_num_threads(1)
+    one_thread()
     config, contents = patient(bundle), read_bundle(bundle)
     store = FeastOnlineStore(contents.schema, redis_url)
     stages = change(contents, build_stages(contents, config))

@@ -42,7 +42,7 @@ WARM_S = 1.0
 """Seconds of load that are not counted, when an arm was resumed."""
 
 TEXT = """The identical pipeline (bundle, configuration, Feast on the same embedded Valkey) behind each \
-server: one process with the models and one torch thread, except where two are said. LitServe's API \
+server: one process with the models and one thread for computing, except where two are said. LitServe's API \
 process, Ray's processes, HAProxy and Triton's server come on top and count in CPU and memory; \
 Valkey, the same for all, counts in neither but where it is said. Every arm gave the same items, \
 scores and reasons for the same requests before it was measured. Requests: the mix of \
