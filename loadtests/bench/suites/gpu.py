@@ -47,10 +47,10 @@ def run(effort: Effort, world: World) -> Section:
         title="GPU",
         text=(
             f"{torch.cuda.get_device_name(device)}. Retrieval: top {sizes.k} of {sizes.items:,} x "
-            f"{sizes.width} in bfloat16, by one product and one selection, by the same in chunks, and by chunks through "
-            "torch.compile. The limit is the vectors' bytes over the bandwidth of a plain read, in the same "
-            "rounds. Ranking: the additive ranker as a torch module, eagerly and as a CUDA graph. Every "
-            "time is up to the device's answer (synchronised), data already there."
+            f"{sizes.width} in bfloat16, by one product and one selection, by the same in chunks, and by "
+            "chunks through torch.compile. The limit is the vectors' bytes over the bandwidth of a plain "
+            "read, in the same rounds. Ranking: the additive ranker as a torch module, eagerly and as a CUDA "
+            "graph. Every time is up to the device's answer (synchronised), data already there."
         ),
         tables=(measure_retrieval(device, sizes, effort), measure_ranking(device, sizes, effort)),
     )

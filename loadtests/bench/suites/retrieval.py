@@ -214,15 +214,15 @@ def _plots(found: list[Found]) -> tuple[Plot, ...]:
 
 
 def mmr_by_torch(relevance: Tensor, vectors: Tensor, count: int, strength: float) -> list[int]:
-    """As most would write it: all likenesses to all that were chosen, at every pick."""
+    """The definition as a loop over torch's operators, the highest likeness kept from pick to pick."""
     relevance = (relevance - relevance.min()) / (relevance.max() - relevance.min())
+    penalty = torch.full_like(relevance, -torch.inf)
     chosen = [int(relevance.argmax())]
-    left = torch.ones(len(relevance), dtype=torch.bool)
     while len(chosen) < count:
-        left[chosen[-1]] = False
-        likeness = (vectors @ vectors[chosen].T).max(1).values
-        value = (1 - strength) * relevance - strength * likeness
-        chosen.append(int(value.masked_fill(~left, -torch.inf).argmax()))
+        penalty = torch.maximum(penalty, vectors @ vectors[chosen[-1]])
+        value = (1 - strength) * relevance - strength * penalty
+        value[chosen] = -torch.inf
+        chosen.append(int(value.argmax()))
     return chosen
 
 
