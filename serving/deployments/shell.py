@@ -14,8 +14,8 @@ T = TypeVar("T")
 
 
 def one_thread() -> None:
-    """A replica computes on one thread: requests run side by side, and threads of a BLAS would only fight over
-    the cores that Ray has shared out."""
+    """A replica computes on one thread: requests run side by side, and threads of a BLAS would only fight
+    over the cores that Ray has shared out."""
     from threadpoolctl import threadpool_limits  # on replicas only, after numpy
 
     threadpool_limits(1)

@@ -226,7 +226,7 @@ def test_a_query_hydrator_fills_in_the_user_and_nothing_else(stage: QueryHydrato
     if not stage.enabled(query):
         return
     hydrated = twice(lambda: stage.hydrate_query(query), query)
-    filled = {"history", "user_features", "feature_age_s"}
+    filled = {"history", "user_features", "feature_age_s", "user_version"}
     for field in fields(Query):
         if field.name not in filled:
             assert frozen(getattr(hydrated, field.name)) == frozen(getattr(query, field.name)), field.name
