@@ -7,6 +7,11 @@
     item_state     item    a row after each event               the newest; live events push here
     item_profile   item    the items table, valid from 1970     likewise
     context        user    computed on demand by `transforms.context`
+    user_row       user    nothing                              all of the above, packed: what serving reads
+    item_row       item    nothing                              likewise
+
+A packed row repeats the other views of its entity in one value (`features.packed`), so whoever writes those
+writes it too (`materialize.write_rows`).
 
 Views carry no TTL: Feast enforces it offline and ignores it online, which would make the two sides differ.
 Ages are for the reader to judge (`Feature.ttl_s`, `FeatureBatch.age_s`).
@@ -14,6 +19,7 @@ Ages are for the reader to judge (`Feature.ttl_s`, `FeatureBatch.age_s`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from types import FunctionType
 from typing import Any
@@ -22,6 +28,7 @@ import numpy as np
 
 from features.feast_api import (
     Array,
+    Bytes,
     Entity,
     FeastType,
     FeatureService,
@@ -46,7 +53,8 @@ PROJECT = "marquee"
 
 USER_STATE, USER_HISTORY, USER_PROFILE = "user_state", "user_history", "user_profile"
 ITEM_STATE, ITEM_PROFILE, CONTEXT = "item_state", "item_profile", "context"
-PUSHED = (USER_STATE, USER_HISTORY, ITEM_STATE)
+USER_ROW, ITEM_ROW, PACKED = "user_row", "item_row", "packed"
+PUSHED = (USER_STATE, USER_HISTORY, ITEM_STATE, USER_ROW, ITEM_ROW)
 
 USER_ONLINE, ITEM_ONLINE, USER_CONTEXT = "user_online", "item_online", "user_context"
 USER_TRAINING, ITEM_TRAINING = "user_training", "item_training"
@@ -86,13 +94,8 @@ def views(schema: FeatureSchema) -> dict[str, tuple[str, tuple[Feature, ...]]]:
 
 def definitions(schema: FeatureSchema) -> list[Any]:
     """Everything `FeatureStore.apply` takes. Paths are relative to the store's directory."""
-    entities = {
-        key: Entity(name=key.removesuffix("_id"), join_keys=[key], value_type=ValueType.STRING)
-        for key in (USER_ID, ITEM_ID)
-    }
-    made = {
-        name: _view(name, entities[key], key, features) for name, (key, features) in views(schema).items()
-    }
+    made = {name: _view(name, key, map(_field, features)) for name, (key, features) in views(schema).items()}
+    rows = [row_view(USER_ID), row_view(ITEM_ID)]
     on_demand = _context_view(made[USER_STATE])
     services = [
         _service(USER_ONLINE, made, USER_STATE, USER_HISTORY, USER_PROFILE),
@@ -101,15 +104,24 @@ def definitions(schema: FeatureSchema) -> list[Any]:
         _service(ITEM_TRAINING, made, ITEM_STATE, ITEM_PROFILE),
         FeatureService(name=USER_CONTEXT, features=[on_demand]),
     ]
-    return [*entities.values(), *made.values(), on_demand, *services]
+    return [_entity(USER_ID), _entity(ITEM_ID), *made.values(), *rows, on_demand, *services]
 
 
-def _view(name: str, entity: Entity, key: str, features: tuple[Feature, ...]) -> FeatureView:
+def row_view(key: str) -> FeatureView:
+    """The view of an entity's packed rows: one field, `PACKED`. The same whatever the schema."""
+    return _view(USER_ROW if key == USER_ID else ITEM_ROW, key, [Field(name=PACKED, dtype=Bytes)])
+
+
+def _entity(key: str) -> Entity:
+    return Entity(name=key.removesuffix("_id"), join_keys=[key], value_type=ValueType.STRING)
+
+
+def _view(name: str, key: str, fields: Iterable[Field]) -> FeatureView:
     source = FileSource(name=f"{name}_log", path=f"{name}.parquet", timestamp_field=EVENT_TIME)
     return FeatureView(
         name=name,
-        entities=[entity],
-        schema=[Field(name=key, dtype=String), *map(_field, features)],
+        entities=[_entity(key)],
+        schema=[Field(name=key, dtype=String), *fields],
         source=PushSource(name=f"{name}_push", batch_source=source) if name in PUSHED else source,
         ttl=timedelta(0),
         online=True,

@@ -26,24 +26,27 @@ def feature_store(
         directory: holds the offline log, and the registry unless `registry` says another place.
         redis: Feast's connection string; None where only the offline side is used.
     """
-    quieten()
-    online = RedisOnlineStoreConfig(connection_string=redis) if redis else None
-    store = FeatureStore(
-        config=RepoConfig(
-            project=PROJECT,
-            provider="local",
-            # 0: the registry is read once. A refresh would be a pause in the middle of serving.
-            registry=RegistryConfig(path=str(registry or directory / "registry.db"), cache_ttl_seconds=0),
-            online_store=online,
-            offline_store={"type": "dask"},
-            repo_path=directory,
-            entity_key_serialization_version=ENTITY_KEY_VERSION,
-        )
-    )
+    store = FeatureStore(config=configuration(redis, directory, registry))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "On demand feature view is an experimental", RuntimeWarning)
         store.apply(definitions(schema))
     return store
+
+
+def configuration(redis: str | None, directory: Path = Path(), registry: Path | None = None) -> RepoConfig:
+    """Feast's configuration; of the arguments, see `feature_store`. Reading or writing through Feast's online
+    store alone touches neither the directory nor the registry."""
+    quieten()
+    return RepoConfig(
+        project=PROJECT,
+        provider="local",
+        # 0: the registry is read once. A refresh would be a pause in the middle of serving.
+        registry=RegistryConfig(path=str(registry or directory / "registry.db"), cache_ttl_seconds=0),
+        online_store=RedisOnlineStoreConfig(connection_string=redis) if redis else None,
+        offline_store={"type": "dask"},
+        repo_path=directory,
+        entity_key_serialization_version=ENTITY_KEY_VERSION,
+    )
 
 
 def quieten() -> None:

@@ -5,14 +5,20 @@ from __future__ import annotations
 from redis import Redis
 from redis.exceptions import RedisError
 
+from features.packed import PACKED_FORMAT
 from features.redis_address import CONNECT_TIMEOUT_S, WRITE_TIMEOUT_S, RedisUrlError, redacted
 from features.store import OnlineStoreError
 
 MARKER = "marquee:materialized"
 
+ROWS = f"packed-{PACKED_FORMAT}"
+"""What rows look like in Redis, said in the marker before their version. Before there were packed rows the
+marker held the bare version."""
+
 
 def materialized(redis_url: str) -> str | None:
-    """The version (`Prepared.version`) of the rows in Redis; None where there are none, or half of them.
+    """The version (`Prepared.version`) of the rows in Redis; None where there are none, half of them, or rows
+    that another release wrote in another form.
 
     Raises:
         OnlineStoreError: Redis cannot be reached.
@@ -23,7 +29,18 @@ def materialized(redis_url: str) -> str | None:
             value = client.get(MARKER)
     except (RedisError, OSError) as error:
         raise unreachable(redis_url, error) from error
-    return value.decode() if isinstance(value, bytes) else None
+    return unstamped(value.decode()) if isinstance(value, bytes) else None
+
+
+def stamped(version: str) -> str:
+    """What the marker says of complete rows of this version in the form of this release."""
+    return f"{ROWS}:{version}"
+
+
+def unstamped(marker: str) -> str | None:
+    """The version in `stamped(version)`; None for a marker of other rows."""
+    form, _, version = marker.partition(":")
+    return version if form == ROWS else None
 
 
 def connect(redis_url: str) -> Redis:

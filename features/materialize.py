@@ -7,19 +7,23 @@ data and schema are there, so that an empty, flushed or foreign Redis is noticed
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from redis.exceptions import RedisError
 
-from features.definitions import views
+from features.definitions import PACKED, row_view, views
 from features.feast_api import FeatureStore, RedisOnlineStore
-from features.marker import MARKER, connect, unreachable
+from features.marker import MARKER, connect, stamped, unreachable
 from features.offline import micros
+from features.packed import RowLayout
 from features.progress import Step, silent
 from features.rows import Rows
 from features.schema import EVENT_TIME, ITEM_ID, USER_ID, FeatureSchema
+from features.store import Column
+from features.transforms import object_column
 
 WRITE_ROWS = 500
 """Rows of one write: a second of work at most between two steps of the progress bar."""
@@ -56,16 +60,41 @@ def materialize(
             assert isinstance(online, RedisOnlineStore)
             for key in (USER_ID, ITEM_ID):
                 online.delete_entity_values(store.config, [key])
-            for view, (key, features) in views(schema).items():
-                rows = users if key == USER_ID else items
-                _write(store, view, key, rows, [feature.name for feature in features], progress)
-            client.set(MARKER, data_version)
+            write_rows(store, schema, USER_ID, users, progress)
+            write_rows(store, schema, ITEM_ID, items, progress)
+            client.set(MARKER, stamped(data_version))
     except (RedisError, OSError) as error:
         raise unreachable(redis_url, error) from error
     return Counts(len(users.ids), len(items.ids))
 
 
-def _write(store: FeatureStore, view: str, key: str, rows: Rows, names: list[str], progress: Step) -> None:
+def write_rows(
+    store: FeatureStore, schema: FeatureSchema, key: str, rows: Rows, progress: Step = silent
+) -> None:
+    """Writes rows of one entity (`key`: `USER_ID` or `ITEM_ID`) into every online view of it, packed row
+    included. Feast drops a row whose newest event is no newer than that of the row it holds.
+
+    Raises:
+        RedisError, OSError: Redis cannot be reached, or fails on the way.
+    """
+    features = schema.user if key == USER_ID else schema.item
+    for view, (of, members) in views(schema).items():
+        if of == key:
+            _write(
+                store,
+                view,
+                key,
+                rows,
+                {member.name: rows.columns[member.name] for member in members},
+                progress,
+            )
+    packed = {PACKED: object_column(RowLayout(key, features).pack(rows.columns))}
+    _write(store, row_view(key).name, key, rows, packed, progress)
+
+
+def _write(
+    store: FeatureStore, view: str, key: str, rows: Rows, columns: Mapping[str, Column], progress: Step
+) -> None:
     when = pd.to_datetime(micros(rows.newest), unit="us", utc=True)
     for begin in range(0, len(rows.ids), WRITE_ROWS):
         part = slice(begin, begin + WRITE_ROWS)
@@ -73,7 +102,7 @@ def _write(store: FeatureStore, view: str, key: str, rows: Rows, names: list[str
             {
                 key: np.array(rows.ids[part], np.object_),
                 EVENT_TIME: when[part],
-                **{name: rows.columns[name][part] for name in names},
+                **{name: values[part] for name, values in columns.items()},
             }
         )
         store.write_to_online_store(view, frame)

@@ -101,32 +101,56 @@ class RowLayout:
             OnlineStoreError: a row is cut short, damaged or of another layout.
         """
         versions = np.array([0 if row is None else self._checked(row) for row in rows], np.uint64)
-        parts = [self._parts(self._blank if row is None else row) for row in rows]
-        times = _columns(self._times, b"".join([part[0] for part in parts]), "<f8")
-        numbers = _columns(self._numbers, b"".join([part[1] for part in parts]), "<f4")
-        words = {name: object_column([part[2][at] for part in parts]) for at, name in enumerate(self._words)}
-        lists = {name: object_column([part[3][at] for part in parts]) for at, name in enumerate(self._lists)}
-        columns = {**times, **numbers, **words, **lists}
+        times, numbers, texts, sizes = [], [], [], []
+        number_cells: list[list[NDArray[Any]]] = []
+        for row in rows:
+            cells, times_of, numbers_of, text, lengths = self._parts(self._blank if row is None else row)
+            number_cells.append(cells)
+            times.append(times_of)
+            numbers.append(numbers_of)
+            texts.append(text)
+            sizes.append(lengths)
+        words, word_cells = self._strings(texts, sizes)
+        numeric = (*self._time_lists, *self._number_lists)
+        columns: dict[str, Column] = {
+            **_columns(self._times, b"".join(times), "<f8"),
+            **_columns(self._numbers, b"".join(numbers), "<f4"),
+            **{name: object_column([row[at] for row in number_cells]) for at, name in enumerate(numeric)},
+            **{name: object_column([row[at] for row in words]) for at, name in enumerate(self._words)},
+            **{
+                name: object_column([row[at] for row in word_cells])
+                for at, name in enumerate(self._word_lists)
+            },
+        }
         return {name: columns[name] for name in self._order}, versions
 
-    def _parts(self, row: bytes) -> tuple[bytes, bytes, list[str], list[NDArray[Any]]]:
-        """The row's times, numbers, strings and lists; the strings of lists come last among the strings."""
+    def _parts(self, row: bytes) -> tuple[list[NDArray[Any]], bytes, bytes, bytes, list[int]]:
+        """The row's lists of times and of numbers, its times, numbers and text, and the lengths of its lists
+        of strings."""
         _, _, text_bytes, *lengths = self._head.unpack_from(row)
-        lists: list[NDArray[Any]] = []
+        first, second = len(self._time_lists), len(self._time_lists) + len(self._number_lists)
         at = self._head.size + 8 * len(self._times)
-        times = row[self._head.size : at]
-        ends = len(self._time_lists), len(self._time_lists) + len(self._number_lists)
-        for length in lengths[: ends[0]]:
-            lists.append(np.frombuffer(row, "<f8", length, at))
+        times, cells = row[self._head.size : at], []
+        for length in lengths[:first]:
+            cells.append(np.frombuffer(row, "<f8", length, at))
             at += 8 * length
         numbers = row[at : (at := at + 4 * len(self._numbers))]
-        for length in lengths[ends[0] : ends[1]]:
-            lists.append(np.frombuffer(row, "<f4", length, at))
+        for length in lengths[first:second]:
+            cells.append(np.frombuffer(row, "<f4", length, at))
             at += 4 * length
-        strings = _split(row[at : at + text_bytes])
-        at = len(self._words)
-        lists.extend(np.array(strings[at : (at := at + length)], np.object_) for length in lengths[ends[1] :])
-        return times, numbers, strings, lists
+        return cells, times, numbers, row[at : at + text_bytes], lengths[second:]
+
+    def _strings(
+        self, texts: Sequence[bytes], sizes: Sequence[Sequence[int]]
+    ) -> tuple[list[list[str]], list[list[NDArray[np.object_]]]]:
+        """The words of each row, and its lists of strings, of these sizes."""
+        strings = _split(texts)
+        cells = np.array(strings, np.object_)
+        words, lists, at = [], [], 0
+        for lengths in sizes:
+            words.append(strings[at : (at := at + len(self._words))])
+            lists.append([cells[at : (at := at + length)] for length in lengths])
+        return words, lists
 
     def _checked(self, row: bytes) -> int:
         """The row's version, once its bytes are found to be those that were written, in this layout."""
@@ -166,6 +190,10 @@ def _joined(strings: Sequence[str]) -> bytes:
     return "".join([separator + string for string in strings]).encode()
 
 
-def _split(text: bytes) -> list[str]:
-    strings = text.decode()
-    return strings.split(strings[0])[1:] if strings else []
+def _split(texts: Sequence[bytes]) -> list[str]:
+    """The strings of all texts, one text after the other; in one go where all have the same separator, as
+    they have unless a string holds the null character."""
+    if all(text[:1] in (b"", b"\0") for text in texts):
+        return b"".join(texts).decode().split("\0")[1:]
+    each = (text.decode() for text in texts if text)
+    return [string for text in each for string in text.split(text[0])[1:]]

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from features.embedded import LOG_DIRECTORY, redis_url
+from features.marker import materialized, stamped, unstamped
 from features.progress import Step
 from features.schema import FORMAT, FeatureSchema, SchemaError
 
@@ -108,7 +109,7 @@ def prepare(home: Path, redis: str | None, force: bool, progress: Step) -> Repor
     with redis_url(home / "redis", redis) as url:
         put_online(result, directory, url, progress)
     if redis is None:
-        replace_text(home / "redis" / EMBEDDED_MARKER, result.prepared.version)
+        replace_text(home / "redis" / EMBEDDED_MARKER, stamped(result.prepared.version))
     return Report(result.prepared, built, materialized=True)
 
 
@@ -119,12 +120,10 @@ def write_state(directory: Path, prepared: Prepared) -> None:
 
 def _online(home: Path, redis: str | None) -> str | None:
     if redis is not None:
-        from features.marker import materialized
-
         return materialized(redis)
     marker = home / "redis" / EMBEDDED_MARKER
     kept = marker.is_file() and (marker.parent / LOG_DIRECTORY).is_dir()
-    return marker.read_text(encoding="utf-8") if kept else None
+    return unstamped(marker.read_text(encoding="utf-8")) if kept else None
 
 
 def replace_text(path: Path, text: str) -> None:

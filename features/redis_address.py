@@ -22,11 +22,12 @@ class RedisUrlError(ValueError):
     """A Redis URL that cannot be used; the message says what one looks like."""
 
 
-def connection_string(url: str, timeout_s: float, connections: int | None = None) -> str:
+def connection_string(url: str, timeout_s: float | None, connections: int | None = None) -> str:
     """Feast's connection string for `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS.
 
     Values are JSON, as Feast parses them: a password of digits stays a string, and a comma in it is escaped,
-    because Feast splits at commas. No retries: the caller has a deadline and a fallback.
+    because Feast splits at commas. No retries: the caller has a deadline and a fallback. `timeout_s` bounds
+    each reply; None leaves that to the caller's deadline.
 
     Raises:
         RedisUrlError: another scheme, no host, or a malformed port or database.
@@ -42,10 +43,11 @@ def connection_string(url: str, timeout_s: float, connections: int | None = None
         )
     options: dict[str, object] = {
         "db": db,
-        "socket_timeout": timeout_s,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "retry": None,
     }
+    if timeout_s is not None:
+        options["socket_timeout"] = timeout_s
     if connections is not None:
         options["max_connections"] = connections
     if parts.scheme == "rediss":

@@ -6,9 +6,9 @@ view. Pure numpy: nothing here knows where a value came from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -109,58 +109,84 @@ def encode(features: Sequence[Feature], columns: Mapping[str, Column]) -> Float3
     Numbers are standardised, after log(1 + x) where the feature says so; a word of the vocabulary is 1, an
     unknown one nothing; a set's known words share 1; a missing value is the default.
     """
-    parts = [
-        _ENCODERS[feature.kind](feature, columns[feature.name])
-        for feature in features
-        if feature.kind in _ENCODERS
-    ]
-    if parts:
-        return np.concatenate(parts, axis=1)
+    plan = _plan(tuple(features))
     size = len(next(iter(columns.values()))) if columns else 0
-    return np.zeros((size, 0), np.float32)
-
-
-def _number(feature: Feature, values: Column) -> Float32:
-    numbers = np.asarray(values, np.float64)
-    numbers = np.where(np.isfinite(numbers), numbers, feature.default)
-    standard = (logged(numbers) if feature.log else numbers) - feature.mean
-    inputs: Float32 = np.clip(standard / feature.scale, -WIDEST, WIDEST).astype(np.float32)
-    return inputs[:, None]
-
-
-def _category(feature: Feature, values: Column) -> Float32:
-    index = _index(feature.vocabulary)
-    codes = np.fromiter((index.get(value, -1) for value in values), np.intp, len(values))
-    out = np.zeros((len(values), len(index)), np.float32)
-    out[codes >= 0, codes[codes >= 0]] = 1.0
+    out = np.zeros((size, plan.width), np.float32)
+    if plan.numbers:
+        out[:, plan.places] = plan.standardised(columns).T
+    for name, index in plan.words:
+        for row, word in zip(out, columns[name], strict=True):
+            if (place := index.get(word)) is not None:
+                row[place] = 1.0
+    for name, index in plan.sets:
+        for row, cell in zip(out, columns[name], strict=True):
+            if places := {index[word] for word in cell if word in index}:
+                row[list(places)] = 1.0 / len(places)
     return out
 
 
-def _categories(feature: Feature, values: Column) -> Float32:
-    index = _index(feature.vocabulary)
-    codes = np.fromiter((index.get(word, -1) for word in chain.from_iterable(values)), np.intp)
-    rows = np.repeat(np.arange(len(values)), [len(cell) for cell in values])
-    out = np.zeros((len(values), len(index)), np.float32)
-    out[rows[codes >= 0], codes[codes >= 0]] = 1.0
-    out /= np.maximum(out.sum(axis=1, keepdims=True), 1.0)
-    return out
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """What `encode` does with some features. All numbers go together: for one row, a call of numpy for each
+    feature costs more than the arithmetic.
+
+    Attributes:
+        numbers: names of the numbers; `places` are their inputs, and `logs` those among them to be logged.
+        default, mean, scale: float64 [numbers, 1].
+        words, sets: names with word → input.
+    """
+
+    width: int
+    numbers: tuple[str, ...]
+    places: NDArray[np.intp]
+    logs: NDArray[np.intp]
+    default: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    words: tuple[tuple[str, dict[str, int]], ...]
+    sets: tuple[tuple[str, dict[str, int]], ...]
+
+    def standardised(self, columns: Mapping[str, Column]) -> NDArray[np.float64]:
+        """The numbers as they enter, [numbers, n]."""
+        values = np.array([columns[name] for name in self.numbers], np.float64)
+        values = np.where(np.isfinite(values), values, self.default)
+        values[self.logs] = logged(values[self.logs])
+        standard: NDArray[np.float64] = (values - self.mean) / self.scale
+        return np.minimum(np.maximum(standard, -WIDEST), WIDEST)
 
 
-_ENCODERS: dict[Kind, Callable[[Feature, Column], Float32]] = {
-    Kind.NUMBER: _number,
-    Kind.CATEGORY: _category,
-    Kind.CATEGORIES: _categories,
-}
+@lru_cache(maxsize=256)
+def _plan(features: tuple[Feature, ...]) -> _Plan:
+    starts = np.cumsum([0, *(len(feature.inputs) for feature in features)]).tolist()
+    placed = list(zip(features, starts, strict=False))
+    numbers = [(feature, at) for feature, at in placed if feature.kind is Kind.NUMBER]
+
+    def of_numbers(attribute: str) -> NDArray[np.float64]:
+        return np.array([[getattr(feature, attribute)] for feature, _ in numbers], np.float64)
+
+    def indexed(kind: Kind) -> tuple[tuple[str, dict[str, int]], ...]:
+        return tuple(
+            (feature.name, {word: at + place for place, word in enumerate(feature.vocabulary)})
+            for feature, at in placed
+            if feature.kind is kind
+        )
+
+    return _Plan(
+        width=starts[-1],
+        numbers=tuple(feature.name for feature, _ in numbers),
+        places=np.array([at for _, at in numbers], np.intp),
+        logs=np.array([place for place, (feature, _) in enumerate(numbers) if feature.log], np.intp),
+        default=of_numbers("default"),
+        mean=of_numbers("mean"),
+        scale=of_numbers("scale"),
+        words=indexed(Kind.CATEGORY),
+        sets=indexed(Kind.CATEGORIES),
+    )
 
 
 def logged(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     """log(1 + x), with what should not be below zero taken as zero."""
     return np.log1p(np.maximum(numbers, 0.0))
-
-
-@lru_cache(maxsize=256)
-def _index(vocabulary: tuple[str, ...]) -> dict[str, int]:
-    return {word: position for position, word in enumerate(vocabulary)}
 
 
 def _moments(state: State) -> tuple[Float32, Float32]:

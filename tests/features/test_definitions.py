@@ -25,7 +25,10 @@ def test_every_feature_is_in_exactly_one_view() -> None:
 def test_feast_knows_types_descriptions_and_services(tmp_path: Path) -> None:
     schema = films().schema
     store = feature_store(schema, tmp_path)
-    fields = {field.name: field for view in store.list_feature_views() for field in view.features}
+    views_of = {view.name: view for view in store.list_feature_views()}
+    for name in ("user_row", "item_row"):
+        assert [(f.name, str(f.dtype)) for f in views_of.pop(name).features] == [("packed", "Bytes")]
+    fields = {field.name: field for view in views_of.values() for field in view.features}
     assert set(fields) == {feature.name for feature in (*schema.user, *schema.item)}
     assert str(fields["history_items"].dtype) == "Array(String)"
     assert fields["user_events"].description == "events so far"
@@ -35,6 +38,8 @@ def test_feast_knows_types_descriptions_and_services(tmp_path: Path) -> None:
         "user_state_push",
         "user_history_push",
         "item_state_push",
+        "user_row_push",
+        "item_row_push",
     }
 
 

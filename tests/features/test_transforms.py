@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from features.schema import Feature, Kind, inputs
 from features.statistics import DAY_S, HALF_LIFE_S
+from features.store import Column
 from features.transforms import WIDEST, column, context, encode, items_at
 
 AGE = Feature("age", Kind.NUMBER, "", default=30.0, mean=30.0, scale=10.0)
@@ -65,6 +67,55 @@ def test_sets_share_one_and_unknown_words_nothing(cells: list[list[str]]) -> Non
         known = set(cell) & set(GENRES.vocabulary)
         assert row.sum() == pytest.approx(1.0 if known else 0.0)
         assert {word for word, x in zip(GENRES.vocabulary, row, strict=True) if x} == known
+
+
+def plain(features: Sequence[Feature], columns: Mapping[str, Column]) -> np.ndarray:
+    """What `encode` says it does, a feature and a row at a time."""
+    size = len(columns[features[0].name])
+    out = np.zeros((size, len(inputs(tuple(features)))), np.float32)
+    at = 0
+    for feature in features:
+        values = columns[feature.name]
+        if feature.kind is Kind.NUMBER:
+            numbers = np.asarray(values, np.float64)
+            numbers = np.where(np.isfinite(numbers), numbers, feature.default)
+            standard = (np.log1p(np.maximum(numbers, 0.0)) if feature.log else numbers) - feature.mean
+            out[:, at] = np.clip(standard / feature.scale, -WIDEST, WIDEST).astype(np.float32)
+        else:
+            for row, value in enumerate(values):
+                cell = {value} if feature.kind is Kind.CATEGORY else set(value)
+                for place, word in enumerate(feature.vocabulary):
+                    if word in cell:
+                        out[row, at + place] = np.float32(1) / np.float32(len(cell & set(feature.vocabulary)))
+        at += len(feature.inputs)
+    return out
+
+
+WORDS = st.sampled_from(["Action", "Comedy", "Drama", "Noir", "nurse", "writer", ""])
+ROW = st.tuples(
+    st.floats(width=32) | st.none(), st.floats(width=32) | st.none(), WORDS, st.lists(WORDS, max_size=5)
+)
+
+
+@given(st.lists(ROW, min_size=1, max_size=20))
+def test_encoding_is_the_plain_one_to_the_last_bit_for_many_rows_and_for_each(
+    rows: list[tuple[float | None, float | None, str, list[str]]],
+) -> None:
+    features = (GENRES, AGE, TITLE, JOB, COUNT)
+    ages, counts, jobs, genres = zip(*rows, strict=True)
+    columns = {
+        "age": column(AGE, ages),
+        "count": column(COUNT, counts),
+        "job": column(JOB, jobs),
+        "title": column(TITLE, jobs),
+        "genres": column(GENRES, genres),
+    }
+    encoded = encode(features, columns)
+    assert encoded.dtype == np.float32
+    assert encoded.tobytes() == plain(features, columns).tobytes()
+    for row in range(len(rows)):
+        one = encode(features, {name: values[row : row + 1] for name, values in columns.items()})
+        assert one.tobytes() == encoded[row].tobytes()
 
 
 def test_columns_have_the_types_that_feature_batches_promise() -> None:
