@@ -29,8 +29,8 @@ from serving.hydrators import UserHydrator
 from serving.metrics import NullRecorder, Recorder
 from serving.pipeline import RecommendationPipeline
 from serving.ranking.ranker import AdditiveScorer, RankingHydrator
+from serving.retrieval.ann import choose_index
 from serving.retrieval.blend import CalibratedBlender, Cascade
-from serving.retrieval.index import ExactIndex
 from serving.retrieval.linear import LinearSource
 from serving.retrieval.named import NamedItems
 from serving.retrieval.popular import PopularSource
@@ -184,7 +184,7 @@ def compose(
 def _sources(bundle: Bundle, models: Models, config: ServeConfig) -> tuple[Source, ...]:
     limits = config.retrieval
     eligible = Eligibility(CatalogueFilter(bundle.catalogue), seen, excluded).mask
-    index = ExactIndex(models.two_tower.item_vectors)
+    index = choose_index(models.two_tower.item_vectors)
     return (
         TwoTowerSource(models.two_tower, index, eligible, limits.two_tower),
         LinearSource("ease", models.ease, eligible, limits.ease),
