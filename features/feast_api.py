@@ -39,6 +39,7 @@ try:
         RequestSource,
         ValueType,
     )
+    from feast.infra.key_encoding_utils import serialize_entity_key_prefix
     from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig
     from feast.on_demand_feature_view import OnDemandFeatureView
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
@@ -77,4 +78,5 @@ __all__ = [
     "String",
     "Value",
     "ValueType",
+    "serialize_entity_key_prefix",
 ]

@@ -20,8 +20,9 @@ from google.protobuf.message import DecodeError
 from redis.exceptions import RedisError
 
 from features.definitions import PACKED, row_view
-from features.feast_api import EntityKey, RedisOnlineStore, Value
+from features.feast_api import EntityKey, Value
 from features.feast_config import configuration
+from features.feast_redis import PackedRedisOnlineStore
 from features.marker import MARKER, unstamped
 from features.packed import RowLayout
 from features.redis_address import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, connection_string, redacted
@@ -50,7 +51,7 @@ class FeastOnlineStore:
         # No timeout of the socket: redis-py would arm a timer for every row of a reply, which made a read of
         # 500 rows half as long again. The deadline below bounds the whole read.
         self._config = configuration(connection_string(redis_url, None, CONNECTIONS))
-        self._online = RedisOnlineStore()
+        self._online = PackedRedisOnlineStore()
         self._users = _Entity(USER_ID, schema.user, USER_LAST_EVENT)
         self._items = _Entity(ITEM_ID, schema.item, ITEM_LAST_EVENT)
         self._address = redacted(redis_url)

@@ -145,7 +145,7 @@ class RowLayout:
     ) -> tuple[list[list[str]], list[list[NDArray[np.object_]]]]:
         """The words of each row, and its lists of strings, of these sizes."""
         strings = _split(texts)
-        cells = np.array(strings, np.object_)
+        cells = np.fromiter(strings, np.object_, len(strings))
         words, lists, at = [], [], 0
         for lengths in sizes:
             words.append(strings[at : (at := at + len(self._words))])

@@ -95,6 +95,14 @@ async def test_rows_of_another_data_set_are_replaced_and_others_left(tmp_path: P
         assert client.get("somebody-elses") == b"marquee"
 
 
+def test_rows_of_another_form_count_as_none(tmp_path: Path, redis_url: str) -> None:
+    put(films(), tmp_path, redis_url)
+    with Redis.from_url(redis_url) as client:
+        for other in ("v1", "packed-0:v1", "packed-10:v1"):
+            client.set("marquee:materialized", other)
+            assert materialized(redis_url) is None
+
+
 def test_stopped_half_way_there_is_no_marker(tmp_path: Path, redis_url: str) -> None:
     world = films()
     schema = world.schema
@@ -124,7 +132,7 @@ def test_progress_reaches_every_row(tmp_path: Path, redis_url: str) -> None:
     )
     assert (counts.users, counts.items) == (13, 10)
     assert steps["user_history"] == (13, 13)
-    assert steps["item_profile"] == (10, 10)
+    assert steps["item_profile"] == steps["item_row"] == (10, 10)
 
 
 def test_no_redis_is_one_clear_error(tmp_path: Path) -> None:
