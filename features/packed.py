@@ -38,6 +38,7 @@ PACKED_FORMAT = 1
 _WORDS = (Kind.CATEGORY, Kind.TEXT)
 _LISTS_OF_WORDS = (Kind.CATEGORIES, Kind.IDS)
 _VERSION: Final = struct.Struct("<Q")
+_F8, _F4 = np.dtype("<f8"), np.dtype("<f4")
 
 
 class RowLayout:
@@ -65,8 +66,8 @@ class RowLayout:
             UnicodeEncodeError: a string cannot be written as UTF-8 (a lone surrogate).
         """
         size = len(columns[self._order[0]])
-        times = _matrix(columns, self._times, "<f8", size)
-        numbers = _matrix(columns, self._numbers, "<f4", size)
+        times = _matrix(columns, self._times, _F8, size)
+        numbers = _matrix(columns, self._numbers, _F4, size)
         return [
             self._pack_row(times[row], numbers[row], {name: columns[name][row] for name in self._order})
             for row in range(size)
@@ -81,9 +82,9 @@ class RowLayout:
             (
                 head[_VERSION.size :],
                 times.tobytes(),
-                *(np.asarray(cells[name], "<f8").tobytes() for name in self._time_lists),
+                *(np.asarray(cells[name], _F8).tobytes() for name in self._time_lists),
                 numbers.tobytes(),
-                *(np.asarray(cells[name], "<f4").tobytes() for name in self._number_lists),
+                *(np.asarray(cells[name], _F4).tobytes() for name in self._number_lists),
                 text,
             )
         )
@@ -101,56 +102,50 @@ class RowLayout:
             OnlineStoreError: a row is cut short, damaged or of another layout.
         """
         versions = np.array([0 if row is None else self._checked(row) for row in rows], np.uint64)
+        lists = np.empty((len(self._lists), len(rows)), np.object_)
         times, numbers, texts, sizes = [], [], [], []
-        number_cells: list[list[NDArray[Any]]] = []
-        for row in rows:
-            cells, times_of, numbers_of, text, lengths = self._parts(self._blank if row is None else row)
-            number_cells.append(cells)
-            times.append(times_of)
-            numbers.append(numbers_of)
-            texts.append(text)
-            sizes.append(lengths)
-        words, word_cells = self._strings(texts, sizes)
-        numeric = (*self._time_lists, *self._number_lists)
-        columns: dict[str, Column] = {
-            **_columns(self._times, b"".join(times), "<f8"),
-            **_columns(self._numbers, b"".join(numbers), "<f4"),
-            **{name: object_column([row[at] for row in number_cells]) for at, name in enumerate(numeric)},
-            **{name: object_column([row[at] for row in words]) for at, name in enumerate(self._words)},
-            **{
-                name: object_column([row[at] for row in word_cells])
-                for at, name in enumerate(self._word_lists)
-            },
-        }
+        for place, row in enumerate(rows):
+            parts = self._parts(self._blank if row is None else row)
+            times.append(parts[0])
+            numbers.append(parts[1])
+            texts.append(parts[2])
+            sizes.append(parts[3])
+            for line, cell in enumerate(parts[4]):
+                lists[line, place] = cell
+        columns: dict[str, Column] = dict(zip(self._lists, lists, strict=True))
+        columns |= zip(self._times, _matrix_of(b"".join(times), _F8, len(self._times)), strict=True)
+        columns |= zip(self._numbers, _matrix_of(b"".join(numbers), _F4, len(self._numbers)), strict=True)
+        columns |= zip(self._words, self._strings(texts, sizes, lists), strict=True)
         return {name: columns[name] for name in self._order}, versions
 
-    def _parts(self, row: bytes) -> tuple[list[NDArray[Any]], bytes, bytes, bytes, list[int]]:
-        """The row's lists of times and of numbers, its times, numbers and text, and the lengths of its lists
-        of strings."""
+    def _parts(self, row: bytes) -> tuple[bytes, bytes, bytes, list[int], list[NDArray[Any]]]:
+        """The row's times, numbers and text, the lengths of its lists of strings, and its other lists."""
         _, _, text_bytes, *lengths = self._head.unpack_from(row)
         first, second = len(self._time_lists), len(self._time_lists) + len(self._number_lists)
         at = self._head.size + 8 * len(self._times)
         times, cells = row[self._head.size : at], []
         for length in lengths[:first]:
-            cells.append(np.frombuffer(row, "<f8", length, at))
+            cells.append(np.frombuffer(row, _F8, length, at))
             at += 8 * length
         numbers = row[at : (at := at + 4 * len(self._numbers))]
         for length in lengths[first:second]:
-            cells.append(np.frombuffer(row, "<f4", length, at))
+            cells.append(np.frombuffer(row, _F4, length, at))
             at += 4 * length
-        return cells, times, numbers, row[at : at + text_bytes], lengths[second:]
+        return times, numbers, row[at : at + text_bytes], lengths[second:], cells
 
     def _strings(
-        self, texts: Sequence[bytes], sizes: Sequence[Sequence[int]]
-    ) -> tuple[list[list[str]], list[list[NDArray[np.object_]]]]:
-        """The words of each row, and its lists of strings, of these sizes."""
-        strings = _split(texts)
-        cells = np.fromiter(strings, np.object_, len(strings))
-        words, lists, at = [], [], 0
-        for lengths in sizes:
-            words.append(strings[at : (at := at + len(self._words))])
-            lists.append([cells[at : (at := at + length)] for length in lengths])
-        return words, lists
+        self, texts: Sequence[bytes], sizes: Sequence[Sequence[int]], lists: NDArray[np.object_]
+    ) -> NDArray[np.object_]:
+        """The words, [words, n]. Fills in the lists of strings, which have these sizes in each row."""
+        split = _split(texts)
+        strings = np.fromiter(split, np.object_, len(split))
+        words = np.empty((len(self._words), len(texts)), np.object_)
+        first, at = len(self._time_lists) + len(self._number_lists), 0
+        for place, lengths in enumerate(sizes):
+            words[:, place] = strings[at : (at := at + len(words))]
+            for line, length in enumerate(lengths, first):
+                lists[line, place] = strings[at : (at := at + length)]
+        return words
 
     def _checked(self, row: bytes) -> int:
         """The row's version, once its bytes are found to be those that were written, in this layout."""
@@ -169,7 +164,9 @@ def _hash(body: bytes | memoryview) -> int:
     return mmh3.mmh3_x64_128_utupledigest(body)[0] or 1
 
 
-def _matrix(columns: Mapping[str, Column], names: Sequence[str], dtype: str, size: int) -> NDArray[Any]:
+def _matrix(
+    columns: Mapping[str, Column], names: Sequence[str], dtype: np.dtype[Any], size: int
+) -> NDArray[Any]:
     """[n, names]; of no names too."""
     out = np.empty((size, len(names)), dtype)
     for place, name in enumerate(names):
@@ -177,11 +174,9 @@ def _matrix(columns: Mapping[str, Column], names: Sequence[str], dtype: str, siz
     return out
 
 
-def _columns(names: Sequence[str], rows: bytes, dtype: str) -> dict[str, Column]:
-    if not names:
-        return {}
-    values = np.frombuffer(rows, dtype).reshape(-1, len(names)).T.copy()
-    return dict(zip(names, values, strict=True))
+def _matrix_of(rows: bytes, dtype: np.dtype[Any], width: int) -> NDArray[Any]:
+    """Rows of `width` values each as [width, n]."""
+    return np.frombuffer(rows, dtype).reshape(-1, width).T.copy() if width else np.empty((0, 0))
 
 
 def _joined(strings: Sequence[str]) -> bytes:

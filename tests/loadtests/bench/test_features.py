@@ -51,14 +51,14 @@ def test_every_arm_reads_every_size_and_the_goals_say_how_it_ended(
 ) -> None:
     monkeypatch.setattr(features, "QUICK_DRIFT_S", 0.5)
     found = features.run(TINY, world)
-    reads, drift = found.tables
+    reads, ratios, drift = found.tables
     assert [row[0] for row in reads.rows] == [
         f"{n} {kind}" for kind in ("users", "items") for n in (1, 100, 500)
     ]
-    for row in reads.rows:
+    for row in (*reads.rows, *ratios.rows):
         assert all(isinstance(cell, Spread) and len(cell.values) == TINY.rounds for cell in row[1:])
     assert [row[0] for row in drift.rows] == [OURS, RAW]
-    assert len(found.goals) == 5
+    assert len(found.goals) == 9
     assert len(found.plots[0].lines[OURS]) == PARTS
 
 
@@ -93,11 +93,15 @@ def test_ratios_and_drift_are_those_of_the_figures() -> None:
     medians["items", 100] |= {RAW_FIELDS: Spread((1.0, 1.0)), PLAIN: Spread((6.0, 8.0))}
     rising = [[1.0 + 0.1 * part] * 3 for part in range(PARTS)]
     found = section(medians, {OURS: rising, RAW: [[2.0]] * PARTS}, 600.0)
-    ratio, drift = found.goals
-    assert ratio.found.values == (1.5, 4.0)
+    over_features, over_packed, drift = found.goals
+    assert over_features.found.values == (3.0, 4.0)
+    assert over_packed.found.values == (1.5, 4.0)
+    assert found.tables[1].rows[0][1:] == tuple(
+        Spread(ratio) for ratio in ((3.0, 4.0), (6.0, 8.0), (1.5, 4.0), (0.5, 0.5))
+    )
     assert drift.found.median == pytest.approx(1.9)
     assert not drift.reached
-    ours, raw = found.tables[1].rows
+    ours, raw = found.tables[2].rows
     assert ours[1:4] == pytest.approx((1.0, 1.9, 1.9))
     assert ours[4] == pytest.approx(0.1 / np.median([part[0] for part in rising]) * 100)
     assert raw[4] == pytest.approx(0.0)
