@@ -29,7 +29,8 @@ class FeatureBatch:
         ids: the entities asked for, `n` of them.
         found: bool [n]; False where the store holds no row, and every column then holds its default.
         columns: name → column [n], one for each feature of the schema. List features (the history) are
-            object columns whose cells are 1-D arrays: strings as object, numbers as float32 or float64.
+            object columns whose cells are 1-D arrays, not to be written to: strings as object, numbers as
+            float32 or float64.
         written_at: float64 [n], unix seconds of the newest event the row has seen; NaN where not found, or
             where the entity has had no event yet.
         version: uint64 [n], a 64-bit hash of the row's content (`features.packed`), 0 where not found. Equal
@@ -43,6 +44,17 @@ class FeatureBatch:
     columns: Mapping[str, Column]
     written_at: NDArray[np.float64]
     version: NDArray[np.uint64]
+
+    def take(self, at: Sequence[int]) -> FeatureBatch:
+        """The rows at these positions, in their order."""
+        where = np.asarray(at, np.intp)
+        return FeatureBatch(
+            ids=tuple(self.ids[row] for row in at),
+            found=self.found[where],
+            columns={name: column[where] for name, column in self.columns.items()},
+            written_at=self.written_at[where],
+            version=self.version[where],
+        )
 
     def age_s(self, now: float) -> NDArray[np.float64]:
         """Seconds between `now` (unix seconds) and the row's newest event, [n]; NaN where it had none."""

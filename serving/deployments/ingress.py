@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from serving.api import create_api
 from serving.config import ServeConfig
 from serving.deployments.exposition import exposition
-from serving.deployments.shell import one_thread
+from serving.deployments.shell import one_thread, settle
 from serving.prometheus import PrometheusRecorder
 from serving.settings import Settings
 from serving.traffic import InService
@@ -49,7 +49,10 @@ class Ingress:
 
     async def reconfigure(self, user_config: dict[str, str]) -> None:
         """`{"bundle": url}`. Ray Serve calls it before the replica is ready, and at every change."""
+        first = self._service.current is None
         await self._service.put(user_config["bundle"])
+        if first:
+            settle()
 
     async def settled(self) -> None:
         """Returns when no bundle is being loaded."""

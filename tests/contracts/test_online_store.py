@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features.coalesced import CoalescingStore
 from features.embedded import EmbeddedRedis
 from features.feast_config import feature_store
 from features.feast_store import FeastOnlineStore
@@ -40,7 +41,11 @@ def feast(url: str) -> OnlineStore:
     return FeastOnlineStore(SCHEMA, url, read_timeout_s=10.0)
 
 
-@pytest.fixture(params=[memory, feast])
+def coalescing(url: str) -> OnlineStore:
+    return CoalescingStore(feast(url))
+
+
+@pytest.fixture(params=[memory, feast, coalescing])
 async def store(request: pytest.FixtureRequest, url: str) -> AsyncIterator[OnlineStore]:
     made: OnlineStore = request.param(url)
     yield made
