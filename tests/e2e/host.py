@@ -8,7 +8,14 @@ import json
 import sys
 from pathlib import Path
 
-from serving.config import DeploymentConfig, DeploymentsConfig, Placement, PlacementConfig, ServeConfig
+from serving.config import (
+    CacheConfig,
+    DeploymentConfig,
+    DeploymentsConfig,
+    Placement,
+    PlacementConfig,
+    ServeConfig,
+)
 from serving.runtime import running
 from serving.settings import Settings
 
@@ -22,7 +29,8 @@ DISTRIBUTED = PlacementConfig(
 
 def main(bundle: str, home: str, redis_url: str, port: str) -> None:
     sizes = DeploymentsConfig(ranking=DeploymentConfig(num_gpus=1))
-    config = ServeConfig(bundle=bundle, placement=DISTRIBUTED, deployments=sizes)
+    # A kept answer would hide that a stage is gone; the fused application keeps answers.
+    config = ServeConfig(bundle=bundle, placement=DISTRIBUTED, deployments=sizes, cache=CacheConfig(items=0))
     settings = Settings(port=int(port), home=Path(home), redis_url=redis_url)
     with running(config, settings, num_gpus=2) as run:
         import ray

@@ -65,6 +65,16 @@ def test_a_known_user_is_recommended_for_personally_and_an_unknown_one_what_is_p
     assert unknown["feature_age_s"] is None
 
 
+def test_an_answer_is_computed_once_while_nothing_it_depends_on_changes(
+    client: httpx.Client, users: list[str]
+) -> None:
+    computed, kept = (whole(client, "/fused", user_id=users[3], count=7) for _ in range(2))
+    assert "ranker" in computed["timings"]
+    assert set(kept["timings"]) == {"features", "cache"}
+    assert kept["items"] == computed["items"]
+    assert kept["recommendation_id"] != computed["recommendation_id"]
+
+
 def test_a_session_is_enough(client: httpx.Client, users: list[str]) -> None:
     [first, *_] = whole(client, user_id=users[0])["items"]
     answer = whole(client, session={"events": [{"item_id": first["id"], "value": 5}]})
