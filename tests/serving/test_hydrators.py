@@ -48,6 +48,20 @@ def test_an_unknown_user_stays_as_the_request_left_them() -> None:
     assert hydrated(query) == replace(query, user_version=0)
 
 
+def test_one_version_of_a_row_is_decoded_once_and_another_anew() -> None:
+    store = WORLD.store()
+    hydrator = UserHydrator(store, WORLD.schema, CATALOGUE)
+    ask = query_of(user_id=WORLD.data.events.user_ids[0], now=WORLD.now)
+    first, second = (asyncio.run(hydrator.hydrate_query(ask)) for _ in range(2))
+    assert second.history is first.history
+    assert second.user_features is first.user_features
+    assert not first.history.item_index.flags.writeable
+    rows = asyncio.run(store.read_users([ask.user_id]))
+    rows.columns["history_values"][0] = rows.columns["history_values"][0] + 1
+    moved = hydrator._row(str(ask.user_id), int(rows.version[0]) + 1, rows)[0]
+    assert moved.value.tolist() == (first.history.value + 1).tolist()
+
+
 def test_a_user_without_events_has_features_and_no_age() -> None:
     query = hydrated(query_of(user_id=SILENT, now=WORLD.now))
     assert len(query.history) == 0

@@ -46,7 +46,8 @@ server: one process with the models and one thread for computing, except where t
 process, Ray's processes, HAProxy and Triton's server come on top and count in CPU and memory; \
 Valkey, the same for all, counts in neither but where it is said. Every arm gave the same items, \
 scores and reasons for the same requests before it was measured. Requests: the mix of \
-`loadtests.traffic`; no cache, except where it is said; budgets so wide that no answer is cut short, \
+`loadtests.traffic`; no cache of answers, except where it is said (what the pipeline remembers of \
+users who ask again, it remembers in every arm); budgets so wide that no answer is cut short, \
 access logs off. The load generators (wrk, Locust) run on the same cores. Arms are measured in turn, \
 while the others are suspended."""
 
