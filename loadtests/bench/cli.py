@@ -60,9 +60,7 @@ def bench(
     if unknown := set(only or ()) - SUITES.keys():
         _fail(f"no suite {', '.join(sorted(unknown))}; there are {', '.join(SUITES)}")
     effort = QUICK if quick else FULL
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
-    )  # unwinds: stops what was started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # stops what was started
     logging.basicConfig(stream=sys.stdout, format="%(asctime)s   %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("loadtests").setLevel(logging.INFO)
     with ExitStack() as stack:

@@ -234,7 +234,9 @@ def cache_table(rounds: Sequence[Cached]) -> Table:
             ("Zipf users, 32 connections", Spread(tuple(each.hits for each in rounds)), zipf),
         )
     )
-    return Table("With the cache", ("load", "share of hits", "requests/s", "p50, ms", "p90", "p99"), rows)
+    return Table(
+        "With the cache, two replicas", ("load", "share of hits", "requests/s", "p50, ms", "p90", "p99"), rows
+    )
 
 
 def cache_goals(rounds: Sequence[Cached]) -> list[Goal]:

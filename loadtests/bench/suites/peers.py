@@ -78,10 +78,11 @@ def run(effort: Effort, world: World) -> Section:
         chosen = choose(one, effort)
         tables, goals = _side_by_side(chosen, one, effort, bodies)
         if not effort.quick:
+            two = choose(_arms(world, redis_url, 2), effort)
             for found in (
-                _cache(chosen, effort, world, can_open),
+                _cache(two, effort, world, can_open),
                 _memory(chosen, bodies),
-                _two_workers(choose(_arms(world, redis_url, 2), effort), effort, bodies),
+                _two_workers(two, effort, bodies),
             ):
                 tables += found[0]
                 goals += found[1]
