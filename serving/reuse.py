@@ -19,7 +19,8 @@ from training.models.two_tower import Parameters, TwoTowerScorer
 
 KEPT = 256
 """Results a model keeps: several times the requests that may be in flight (`LimitsConfig.in_flight`), for
-users who ask again. One of a linear model is 7 kB for 1,700 items: 256 of three are 5 MB, and 60 MB for 20,000."""
+users who ask again. One of a linear model is 7 kB for 1,700 items: 256 of three are 5 MB; 60 MB for 20,000
+items."""
 
 
 class _Latest:
