@@ -24,12 +24,14 @@ class Counting:
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
+        self.began: asyncio.Queue[None] = asyncio.Queue()
         self.go = asyncio.Event()
         self.go.set()
         self.broken = False
 
     async def read_users(self, user_ids: Sequence[str]) -> FeatureBatch:
         self.asked.append(list(user_ids))
+        self.began.put_nowait(None)
         await self.go.wait()
         if self.broken:
             raise OnlineStoreError("gone")
@@ -61,11 +63,9 @@ async def test_a_later_question_does_not_wait_for_a_read_under_way() -> None:
     store = CoalescingStore(inner)
     inner.go.clear()
     first = asyncio.create_task(store.read_users(["u1"]))
-    while not inner.asked:
-        await asyncio.sleep(0)
+    await inner.began.get()
     second = asyncio.create_task(store.read_users(["u2"]))
-    while len(inner.asked) < 2:
-        await asyncio.sleep(0)
+    await inner.began.get()
     inner.go.set()
     assert [rows.ids for rows in await asyncio.gather(first, second)] == [("u1",), ("u2",)]
 
@@ -75,8 +75,7 @@ async def test_who_gives_up_leaves_the_read_to_the_others() -> None:
     store = CoalescingStore(inner)
     inner.go.clear()
     leaving, staying = (asyncio.create_task(store.read_users([one])) for one in ("u1", "u2"))
-    while not inner.asked:
-        await asyncio.sleep(0)
+    await inner.began.get()
     leaving.cancel()
     inner.go.set()
     assert (await staying).ids == ("u2",)
