@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from features.schema import FORMAT, Feature, Kind
 from features.store import Column, OnlineStoreError
-from features.transforms import column, object_column
+from features.transforms import column
 
 PACKED_FORMAT = 1
 """Raised when the order or the meaning of a packed row's bytes changes."""
