@@ -1,7 +1,7 @@
 """The online store over Feast and Redis: one round trip and one value a row.
 
 Reads go to Feast's `OnlineStore` itself, for the packed row (`features.packed`). `get_online_features`, which
-makes a protobuf of every feature and a response of those, took four times as long for one user and nine times
+makes a protobuf of every feature and a response of those, takes twice as long for one user and four times
 as long for a hundred; its values are the reference that tests hold these to. There is no registry in between,
 so none is ever refreshed.
 
