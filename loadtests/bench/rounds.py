@@ -32,7 +32,7 @@ class Effort:
     repeats: int
 
 
-FULL = Effort(quick=False, rounds=5, seconds=4.0, repeats=200)
+FULL = Effort(quick=False, rounds=5, seconds=3.0, repeats=200)
 QUICK = Effort(quick=True, rounds=1, seconds=1.0, repeats=5)
 
 

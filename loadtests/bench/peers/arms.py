@@ -38,6 +38,16 @@ READY_S = 180.0
 MODULES = "loadtests.bench.peers"
 
 
+SUSPENDED_S = 3_600.0
+"""Seconds that an arm may be suspended while others are measured, before watchdogs of its own end it."""
+
+SUSPENDED = {
+    "RAY_health_check_timeout_ms": str(int(SUSPENDED_S * 1e3)),
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": str(SUSPENDED_S),
+}
+"""The same for Ray's nodes, and for the actor that minds HAProxy: by default it is killed after 30 s."""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """One process to start, and where it answers once it is ready."""
@@ -111,6 +121,7 @@ class Arms:
             "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
             "MARQUEE_HOME": str(work / "marquee"),
+            **SUSPENDED,
         }
 
     def marquee(self, name: str, config: ServeConfig) -> Arm:
@@ -188,7 +199,10 @@ class Arms:
         for stage in type(config.deployments).model_fields:
             size = getattr(config.deployments, stage)
             update = {"min_replicas": self._workers, "max_replicas": self._workers}
-            sizes[stage] = size.model_copy(update={"autoscaling": size.autoscaling.model_copy(update=update)})
+            autoscaling = size.autoscaling.model_copy(update=update)
+            sizes[stage] = size.model_copy(
+                update={"autoscaling": autoscaling, "health_check_timeout_s": SUSPENDED_S}
+            )
         return config.model_copy(update={"deployments": config.deployments.model_copy(update=sizes)})
 
 

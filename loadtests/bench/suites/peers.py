@@ -29,7 +29,7 @@ from loadtests.bench.rounds import Effort, in_turn
 from loadtests.bench.world import World
 from serving.ports import free_block
 
-RATES = (40.0, 80.0)
+RATES = (50, 150)
 """Requests a second of the open loops: well below what one worker can answer on two cores, and near it."""
 
 BODIES = 2_000
