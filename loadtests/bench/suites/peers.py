@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from loadtests.bench.rounds import Effort, in_turn
 from loadtests.bench.world import World
 from serving.ports import free_block
 
-RATES = (50, 150)
+RATES = (50.0, 150.0)
 """Requests a second of the open loops: well below what one worker can answer on two cores, and near it."""
 
 BODIES = 2_000
@@ -40,6 +41,9 @@ ZIPF_BODIES = 40_000
 
 WARM_S = 1.0
 """Seconds of load that are not counted, when an arm was resumed."""
+
+BREATH_S = 1.5
+"""Seconds that suspended arms run between two measurements."""
 
 TEXT = """The identical pipeline (bundle, configuration, Feast on the same embedded Valkey) behind each \
 server: one process with the models and one thread for computing, except where two are said. LitServe's API \
@@ -123,7 +127,7 @@ def _side_by_side(chosen: Chosen, arms: Arms, effort: Effort, bodies: Path) -> F
         caller = stack.enter_context(calling(arms.in_process(bodies)))
         running = _started(stack, (*chosen.peers, chosen.noop), bodies)
         turns: dict[str, Callable[[], Measured | Pipeline]] = {
-            arm.name: partial(_measure, arm, effort, bodies) for arm in running
+            arm.name: partial(_measure, arm, running, effort, bodies) for arm in running
         }
         turns[figures.PIPELINE] = partial(_call, caller, effort)
         found = in_turn(turns, effort.rounds)
@@ -155,10 +159,22 @@ def _started(stack: ExitStack, arms: Sequence[Arm], bodies: Path) -> list[Runnin
             answers.check(arm.name, given, reference)
         one.suspend()
         running.append(one)
+        _breathe(running)
     return running
 
 
-def _measure(arm: Running, effort: Effort, bodies: Path) -> Measured:
+def _breathe(arms: Sequence[Running]) -> None:
+    """Lets suspended arms run for a moment: some of Ray's watchdogs, not all of which can be told to wait, end
+    it when it has stood still for more than a minute."""
+    for arm in arms:
+        arm.resume()
+    time.sleep(BREATH_S)
+    for arm in arms:
+        arm.suspend()
+
+
+def _measure(arm: Running, arms: Sequence[Running], effort: Effort, bodies: Path) -> Measured:
+    _breathe(arms)
     arm.resume()
     try:
         load.closed(arm.url, bodies, MANY, WARM_S)
@@ -203,11 +219,14 @@ def _redis_pss() -> dict[str, int]:
 def _two_workers(chosen: Chosen, effort: Effort, bodies: Path) -> Found:
     with ExitStack() as stack:
         running = _started(stack, chosen.peers, bodies)
-        found = in_turn({arm.name: partial(_many, arm, effort, bodies) for arm in running}, effort.rounds)
+        found = in_turn(
+            {arm.name: partial(_many, arm, running, effort, bodies) for arm in running}, effort.rounds
+        )
     return [figures.workers_table(found)], []
 
 
-def _many(arm: Running, effort: Effort, bodies: Path) -> tuple[load.Load, float]:
+def _many(arm: Running, arms: Sequence[Running], effort: Effort, bodies: Path) -> tuple[load.Load, float]:
+    _breathe(arms)
     arm.resume()
     try:
         load.closed(arm.url, bodies, MANY, WARM_S)
