@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from features.store import FeatureBatch, OnlineStore
+from features.store import FeatureBatch, OnlineStore, OnlineStoreError
 
 _Asked = tuple[tuple[str, ...], "asyncio.Future[FeatureBatch]"]
 
 
 class CoalescingStore:
     """Implements `features.store.OnlineStore` over another one, within one event loop. A caller that gives up
-    leaves the read to the others; a read that fails fails for all of them. Bounded by the callers in flight:
-    each waits for one read."""
+    leaves the read to the others; where a read fails, each is read alone once. Bounded by the callers in
+    flight: each waits for one read."""
 
     def __init__(self, store: OnlineStore) -> None:
         self._store = store
@@ -49,12 +49,22 @@ class CoalescingStore:
         ids = list(dict.fromkeys(one for user_ids, _ in asked for one in user_ids))
         try:
             rows = await self._store.read_users(ids)
+        except OnlineStoreError as error:
+            if len(asked) > 1:  # one damaged row must not cost the others theirs
+                await asyncio.gather(*(self._read([one]) for one in asked))
+            else:
+                _fail(asked, error)
+            return
         except Exception as error:
-            for _, answer in asked:
-                if not answer.done():
-                    answer.set_exception(error)
+            _fail(asked, error)
             return
         place = {one: row for row, one in enumerate(ids)}
         for user_ids, answer in asked:
             if not answer.done():
                 answer.set_result(rows.take([place[one] for one in user_ids]))
+
+
+def _fail(asked: list[_Asked], error: Exception) -> None:
+    for _, answer in asked:
+        if not answer.done():
+            answer.set_exception(error)

@@ -33,7 +33,7 @@ class Counting:
         self.asked.append(list(user_ids))
         self.began.put_nowait(None)
         await self.go.wait()
-        if self.broken:
+        if self.broken or "damaged" in user_ids:
             raise OnlineStoreError("gone")
         return await MEMORY.read_users(user_ids)
 
@@ -81,6 +81,17 @@ async def test_who_gives_up_leaves_the_read_to_the_others() -> None:
     assert (await staying).ids == ("u2",)
     with pytest.raises(asyncio.CancelledError):
         await leaving
+
+
+async def test_a_damaged_row_costs_nobody_else_theirs() -> None:
+    store = CoalescingStore(Counting())
+    asking = (["u1"], ["damaged"], ["u2", "u1"])
+    found = await asyncio.gather(*map(store.read_users, asking), return_exceptions=True)
+    assert isinstance(found[1], OnlineStoreError)
+    assert [rows.ids for rows in (found[0], found[2]) if isinstance(rows, FeatureBatch)] == [
+        ("u1",),
+        ("u2", "u1"),
+    ]
 
 
 async def test_a_read_that_fails_fails_for_all_and_the_next_is_made_anew() -> None:
