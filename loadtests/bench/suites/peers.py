@@ -164,8 +164,8 @@ def _started(stack: ExitStack, arms: Sequence[Arm], bodies: Path) -> list[Runnin
 
 
 def _breathe(arms: Sequence[Running]) -> None:
-    """Lets suspended arms run for a moment: some of Ray's watchdogs, not all of which can be told to wait, end
-    it when it has stood still for more than a minute."""
+    """Lets suspended arms run for a moment: some of Ray's watchdogs, not all of which can be told to wait,
+    end it when it has stood still for more than a minute."""
     for arm in arms:
         arm.resume()
     time.sleep(BREATH_S)
