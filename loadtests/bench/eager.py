@@ -70,7 +70,7 @@ class EagerRanker:
         newest_first = torch.from_numpy(history[::-1].astype(np.int64))
         length = self._network.settings.history
         user = self._network.users(
-            newest_first[None, :length], torch.from_numpy(user_features)[None], self._items
+            newest_first[None, :length], torch.tensor(user_features)[None], self._items
         )[0]
         columns = [
             self._network.log_scale.exp() * (self._unit[items] @ user),
