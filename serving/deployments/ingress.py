@@ -38,7 +38,7 @@ class Ingress:
         self._config = config
         self._metrics = PrometheusRecorder()
         self._exposition = exposition(self._metrics, settings.metrics_dir)
-        handles = Handles(retrieval, ranking, diversity, explain)
+        handles = Handles(retrieval, ranking, diversity, explain).pickled_in_c()
         self._loader = EngineLoader(config, handles, settings.needed_redis_url(), self._metrics)
         self._service: InService[Engine] = InService(self._load, self._swapped, self._refused)
 

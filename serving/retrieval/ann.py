@@ -29,7 +29,21 @@ RECALL = 0.97
 LISTS = 4
 # Shares of the lists to try, ascending; the first that has the recall is used. Beyond 1/16 a search costs
 # more than a tenth of the exact one, which then is the better answer.
-PROBES = (1 / 256, 1 / 181, 1 / 128, 1 / 90, 1 / 64, 1 / 45, 1 / 32, 1 / 23, 1 / 16)
+PROBES = (
+    1 / 1024,
+    1 / 724,
+    1 / 512,
+    1 / 362,
+    1 / 256,
+    1 / 181,
+    1 / 128,
+    1 / 90,
+    1 / 64,
+    1 / 45,
+    1 / 32,
+    1 / 23,
+    1 / 16,
+)
 # Finds fetched for each one returned: rounding to a byte swaps neighbours near the k-th place. 1.25 lifts
 # recall by 0.01 at 1,000,000 x 128, and more adds nothing there.
 FETCH = 1.5

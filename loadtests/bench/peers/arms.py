@@ -136,7 +136,8 @@ class Arms:
         return self.marquee(FUSED, patient(str(self._bundle)))
 
     def distributed(self) -> Arm:
-        apart = PlacementConfig(**dict.fromkeys(PlacementConfig.model_fields, Placement.DEPLOYMENT))
+        """As the chart's GPU profile places the stages: two hops, one after the other."""
+        apart = PlacementConfig(retrieval=Placement.DEPLOYMENT, ranking=Placement.DEPLOYMENT)
         return self.marquee(DISTRIBUTED, patient(str(self._bundle)).model_copy(update={"placement": apart}))
 
     def cached(self) -> Arm:

@@ -1,5 +1,9 @@
 """A Ray Serve application that does nothing, under the settings Marquee runs with: the unit in which hops and
-HTTP overhead are counted. An ASGI ingress like Marquee's, one FastAPI route, a small constant answer.
+HTTP overhead are counted. An ASGI ingress like Marquee's, and one FastAPI route with a small constant answer.
+
+Two more routes do the least that two things Marquee does can cost, and so show what limits it: asking two
+deployments one after the other, as where retrieval and ranking run apart, and reading a value from Redis, as
+for an answer that is kept.
 """
 
 from __future__ import annotations
@@ -12,7 +16,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import redis.asyncio
 from fastapi import FastAPI
 
 from loadtests.bench.peers.host import PATH, Options, patient
@@ -20,9 +26,38 @@ from serving.guard import RUN_ID, Guard
 from serving.ports import free_block
 from serving.runtime import ANSWER_S, LOGICAL_CPUS, OBJECT_STORE_BYTES, QUIET, environment, ray_environment
 
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
+
+HOPS, ROW = "/hops", "/row"
+
+CANDIDATES = bytes(8_000)
+"""What crosses: about what 500 candidates take, as ids, sources and scores."""
+
+KEY = "bench:row"
+ROW_BYTES = 2_000
+"""A value of about the size of a user's packed row."""
+
+READ_S = 5.0
+"""Seconds that Redis may take."""
+
+
+class Echo:
+    """A deployment behind the ingress."""
+
+    async def take(self, candidates: bytes) -> bytes:
+        return candidates
+
 
 class Noop:
     """The ingress replica."""
+
+    def __init__(self, redis_url: str, first: DeploymentHandle[Any], second: DeploymentHandle[Any]) -> None:
+        self._first, self._second = (
+            handle.options(request_serialization="pickle", response_serialization="pickle").take.remote
+            for handle in (first, second)
+        )
+        self._redis = redis.asyncio.from_url(redis_url, socket_timeout=READ_S, socket_connect_timeout=READ_S)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         app = FastAPI()
@@ -30,6 +65,14 @@ class Noop:
         @app.post(PATH)
         async def nothing() -> dict[str, str]:
             return {"status": "ok"}
+
+        @app.post(HOPS)
+        async def hops() -> dict[str, int]:
+            return {"bytes": len(await self._second(await self._first(CANDIDATES)))}
+
+        @app.post(ROW)
+        async def row() -> dict[str, int]:
+            return {"bytes": len(await self._redis.get(KEY))}
 
         @app.get("/readyz")
         async def ready() -> dict[str, str]:
@@ -39,8 +82,8 @@ class Noop:
 
 
 @contextmanager
-def running(port: int, replicas: int) -> Iterator[None]:
-    """As `serving.runtime.running`, without a bundle and without Redis."""
+def running(port: int, replicas: int, redis_url: str) -> Iterator[None]:
+    """As `serving.runtime.running`, without a bundle and over a Redis that runs already."""
     with ExitStack() as stack:
         folder, tag = Path(tempfile.mkdtemp(prefix="mq", dir="/tmp")), secrets.token_hex(8)
         stack.callback(Guard(tag, folder).release)
@@ -57,11 +100,11 @@ def running(port: int, replicas: int) -> Iterator[None]:
             _temp_dir=str(folder / "r"),
         )
         stack.callback(ray.shutdown)
-        _deploy(port, replicas)
+        _deploy(port, replicas, redis_url)
         yield
 
 
-def _deploy(port: int, replicas: int) -> None:
+def _deploy(port: int, replicas: int, redis_url: str) -> None:
     from ray import serve
     from ray.serve.config import HTTPOptions
 
@@ -73,11 +116,17 @@ def _deploy(port: int, replicas: int) -> None:
         http_options=HTTPOptions(host="127.0.0.1", port=port, request_timeout_s=ANSWER_S),
         logging_config=QUIET,
     )
+    with redis.Redis.from_url(redis_url, socket_timeout=READ_S, socket_connect_timeout=READ_S) as client:
+        client.set(KEY, bytes(ROW_BYTES))
     sizes = options(patient("none").deployments.ingress)
     del sizes["autoscaling_config"]
-    sizes["ray_actor_options"] = {"num_cpus": LOGICAL_CPUS / 2 / replicas}
-    deployment = serve.deployment(**sizes, num_replicas=replicas)(serve.ingress()(Noop))
-    serve.run(deployment.bind(), route_prefix="/", logging_config=QUIET)
+    sizes["ray_actor_options"] = {"num_cpus": LOGICAL_CPUS / 4 / replicas}
+    echo = serve.deployment(**sizes, num_replicas=1)(Echo)
+    ingress = serve.deployment(**sizes, num_replicas=replicas)(serve.ingress()(Noop))
+    application = ingress.bind(
+        redis_url, echo.options(name="First").bind(), echo.options(name="Second").bind()
+    )
+    serve.run(application, route_prefix="/", logging_config=QUIET)
 
 
 def main() -> None:
@@ -85,7 +134,7 @@ def main() -> None:
     stop = threading.Event()
     for which in (signal.SIGINT, signal.SIGTERM):
         signal.signal(which, lambda *_: stop.set())
-    with running(options.port, options.workers):
+    with running(options.port, options.workers, options.redis_url):
         stop.wait()
 
 

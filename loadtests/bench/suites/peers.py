@@ -14,13 +14,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import urljoin
 
 import psutil
 import pyarrow.parquet as pq
 
 from loadtests import traffic
 from loadtests.bench import inputs, load, processes
-from loadtests.bench.peers import answers, caching, figures
+from loadtests.bench.peers import answers, caching, figures, ray_noop
 from loadtests.bench.peers.arms import NOOP, Arm, Arms, Running, started
 from loadtests.bench.peers.environments import NoEnvironment
 from loadtests.bench.peers.figures import MANY, Cached, Measured, Pipeline
@@ -126,19 +127,21 @@ def _side_by_side(chosen: Chosen, arms: Arms, effort: Effort, bodies: Path) -> F
     with ExitStack() as stack:
         caller = stack.enter_context(calling(arms.in_process(bodies)))
         running = _started(stack, (*chosen.peers, chosen.noop), bodies)
-        turns: dict[str, Callable[[], Measured | Pipeline]] = {
+        turns: dict[str, Callable[[], Measured | Pipeline | load.Load]] = {
             arm.name: partial(_measure, arm, running, effort, bodies) for arm in running
         }
         turns[figures.PIPELINE] = partial(_call, caller, effort)
+        turns[figures.NOOP_HOPS] = partial(_hops, running[-1], running, effort, bodies)
         found = in_turn(turns, effort.rounds)
     pipeline = [each for each in found.pop(figures.PIPELINE) if isinstance(each, Pipeline)]
+    hops = [each for each in found.pop(figures.NOOP_HOPS) if isinstance(each, load.Load)]
     rounds = {name: [each for each in all_ if isinstance(each, Measured)] for name, all_ in found.items()}
-    tables = [figures.closed_table(rounds, pipeline)]
+    tables = [figures.closed_table(rounds, pipeline), figures.hops_table(rounds[NOOP], hops)]
     if not effort.quick:
         tables.append(figures.open_table(rounds))
     return (
         tables,
-        [*figures.overhead_goals(rounds, pipeline), *figures.throughput_goals(rounds, pipeline)],
+        [*figures.overhead_goals(rounds, pipeline, hops), *figures.throughput_goals(rounds, pipeline)],
     )
 
 
@@ -184,6 +187,17 @@ def _measure(arm: Running, arms: Sequence[Running], effort: Effort, bodies: Path
     finally:
         arm.suspend()
     return Measured(one, many, paced, cpu_ms)
+
+
+def _hops(noop: Running, arms: Sequence[Running], effort: Effort, bodies: Path) -> load.Load:
+    url = urljoin(noop.url, ray_noop.HOPS)
+    _breathe(arms)
+    noop.resume()
+    try:
+        load.closed(url, bodies, 1, WARM_S)
+        return load.closed(url, bodies, 1, effort.seconds)
+    finally:
+        noop.suspend()
 
 
 def _with_cpu(arm: Running, bodies: Path, effort: Effort) -> tuple[load.Load, float]:
@@ -259,6 +273,7 @@ def _cache_round(
     cached.suspend()
     load.closed(noop.url, hot, 1, WARM_S)
     unit = load.closed(noop.url, hot, 1, effort.seconds)
+    row = load.closed(urljoin(noop.url, ray_noop.ROW), hot, 1, effort.seconds)
     noop.suspend()
     cached.resume()
     load.closed(cached.url, hot, 1, WARM_S)
@@ -267,7 +282,7 @@ def _cache_round(
     before = caching.lookups(cached.url)
     many = load.closed(cached.url, zipf, MANY, effort.seconds)
     hits, misses = (now - then for now, then in zip(caching.lookups(cached.url), before, strict=True))
-    return Cached(hit, unit, many, hits / (hits + misses))
+    return Cached(hit, unit, row, many, hits / (hits + misses))
 
 
 def _everybody(world: World) -> Path:

@@ -23,14 +23,17 @@ ROUNDS = {
     NOOP: [arm(0.5), arm(1.0)],
 }
 PIPELINE = [Pipeline(2.0, 2.0), Pipeline(2.0, 2.0)]
+HOPS = [load(2.0), load(3.0)]
 
 
 def test_overhead_is_counted_in_no_ops_of_the_same_round() -> None:
-    fused, distributed = figures.overhead_goals(ROUNDS, PIPELINE)
+    fused, distributed = figures.overhead_goals(ROUNDS, PIPELINE, HOPS)
     assert fused.found.values == (2.0, 2.0)
     assert distributed.found.values == (8.0, 5.0)
     assert not fused.reached
     assert "0.75 ms for the no-op" in fused.limit
+    # 2 and 3 ms over 0.5 and 1 ms of the no-op
+    assert "asks two others in turn takes 3.5 of it" in distributed.limit
 
 
 def test_throughput_is_a_ratio_of_the_same_round_and_left_out_arms_have_no_goal() -> None:
@@ -52,10 +55,11 @@ def test_errors_of_both_closed_loops_are_added_up() -> None:
 
 
 def test_every_table_has_a_cell_for_each_column() -> None:
-    cached = [Cached(load(1.0), load(0.5), load(10.0), 0.7)]
+    cached = [Cached(load(1.0), load(0.5), load(0.8), load(10.0), 0.7)]
     pairs = {FUSED: [(load(1.0), 4.0)]}
     for table in (
         figures.open_table(ROUNDS),
+        figures.hops_table(ROUNDS[NOOP], HOPS),
         figures.cache_table(cached),
         figures.workers_table(pairs),
         figures.memory_table({FUSED: {"ray::ServeReplica": 2}}),
@@ -73,7 +77,10 @@ def test_memory_of_the_service_counts_redis_and_names_the_largest() -> None:
 
 
 def test_a_cache_hit_is_counted_in_no_ops() -> None:
-    hit, rate, late = figures.cache_goals([Cached(load(1.0), load(0.5), load(10.0, 1_200.0), 0.7)])
+    hit, rate, late = figures.cache_goals(
+        [Cached(load(1.0), load(0.5), load(0.75), load(10.0, 1_200.0), 0.7)]
+    )
     assert hit.found.values == (pytest.approx(2.0),)
+    assert "reads Redis once takes 1.50 of a no-op" in hit.limit
     assert rate.reached
     assert late.found.values == (30.0,)
