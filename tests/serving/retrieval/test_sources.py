@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from serving.expressions import CatalogueFilter
 from serving.filters import Eligibility, excluded, named, seen
-from serving.retrieval.index import ExactIndex
+from serving.retrieval.index import ExactIndex, top_k
 from serving.retrieval.linear import LinearSource
 from serving.retrieval.named import NamedItems
-from serving.retrieval.popular import PopularSource
+from serving.retrieval.popular import PopularSource, first_allowed
 from serving.retrieval.similar import SimilarByBehaviour, SimilarByContent
 from serving.retrieval.two_tower import TwoTowerSource
 from serving.stages import Source
@@ -131,3 +132,17 @@ def test_named_items_come_once_each_by_popularity_then_as_named(wanted: list[int
     once = list(dict.fromkeys(wanted))
     assert batch.item_index.tolist() == sorted(once, key=lambda item: -popularity[item])
     np.testing.assert_array_equal(batch.retrieval_score, popularity[batch.item_index])
+
+
+@given(
+    popularity=arrays(np.float32, st.integers(1, 60), elements=st.sampled_from([0.0, 0.5, 1.0, 2.0])),
+    data=st.data(),
+    count=st.integers(1, 70),
+)
+def test_the_head_of_an_order_is_what_a_look_at_everything_gives(
+    popularity: np.ndarray, data: st.DataObject, count: int
+) -> None:
+    allowed = data.draw(arrays(np.bool_, len(popularity)))
+    order = np.argsort(-popularity, kind="stable").astype(np.int32)
+    expected, _ = top_k(popularity, count, allowed)
+    np.testing.assert_array_equal(first_allowed(order, allowed, count), expected)
