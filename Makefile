@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check bench install clean
+.PHONY: help serve test check bench load install clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ else
 	@$(BIN)/marquee train
 	@$(BIN)/python -m loadtests.bench
 endif
+
+load: $(VENV)/.bench ## Load the server on HOST:PORT as people would; USERS=20 RUN_TIME=60s SHAPE=steady|spike|diurnal
+	@$(BIN)/locust -f loadtests/locustfile.py --headless --only-summary --host http://$(or $(HOST),127.0.0.1):$(or $(PORT),8000) \
+		--users $(or $(USERS),20) --run-time $(or $(RUN_TIME),60s) --shape $(or $(SHAPE),steady)
 
 install: $(VENV)/.dev ## Install everything, tools for development included
 
