@@ -1,0 +1,128 @@
+"""Two Ray nodes on one machine, each with one logical GPU, driven line by line through standard input.
+
+    ranking           serve with ranking as a deployment that wants a GPU, one to two replicas
+    replicas          print how many ranking replicas run
+    spread            serve fused instead, two replicas, each of which wants a GPU: one on each node
+    kill              kill the second node and everything that runs on it
+
+Each command answers with one line of JSON. A process of its own, as Ray reads its settings once.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from serving.config import (
+    Autoscaling,
+    CacheConfig,
+    DeploymentConfig,
+    DeploymentsConfig,
+    Placement,
+    PlacementConfig,
+    ServeConfig,
+)
+
+STARTED_S = 60.0
+"""Seconds for a node to join, or for replicas to run."""
+
+QUICK = {"upscale_delay_s": 1.0, "downscale_delay_s": 3.0}
+"""Seconds of sustained load before replicas are added or removed: a test does not wait two minutes."""
+
+
+def ranking(bundle: str) -> ServeConfig:
+    scaling = Autoscaling(min_replicas=1, max_replicas=2, target_ongoing_requests=0.25, **QUICK)
+    return ServeConfig(
+        bundle=bundle,
+        placement=PlacementConfig(ranking=Placement.DEPLOYMENT),
+        cache=CacheConfig(items=0),
+        deployments=DeploymentsConfig(
+            ingress=DeploymentConfig(num_cpus=0, max_ongoing_requests=256),
+            ranking=DeploymentConfig(num_cpus=0, num_gpus=1, autoscaling=scaling),
+        ),
+    )
+
+
+def spread(bundle: str) -> ServeConfig:
+    """A GPU each, so that no node can hold both replicas."""
+    both = Autoscaling(min_replicas=2, max_replicas=2)
+    ingress = DeploymentConfig(num_cpus=0, num_gpus=1, max_ongoing_requests=256, autoscaling=both)
+    return ServeConfig(bundle=bundle, deployments=DeploymentsConfig(ingress=ingress))
+
+
+def running_replicas(deployment: str) -> int:
+    from ray import serve
+
+    status = serve.status().applications["marquee"].deployments[deployment]
+    return status.replica_states.get("RUNNING", 0)
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + STARTED_S
+    while not true():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} took more than {STARTED_S:g} s")
+        time.sleep(0.2)
+
+
+@contextmanager
+def second_node() -> Iterator[subprocess.Popen[bytes]]:
+    import ray
+
+    command = ["ray", "start", "--address", ray.get_runtime_context().gcs_address, "--block"]
+    command += ["--num-cpus", "2", "--num-gpus", "1"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as node:
+        try:
+            until(lambda: sum(each["Alive"] for each in ray.nodes()) == 2, "the second node")
+            yield node
+        finally:
+            kill(node)
+
+
+def kill(node: subprocess.Popen[bytes]) -> None:
+    """As when a machine loses power: nothing gets to say goodbye."""
+    if node.poll() is not None:
+        return
+    parent = psutil.Process(node.pid)
+    for process in [parent, *parent.children(recursive=True)]:
+        process.kill()
+
+
+def main(bundle: str, home: str, redis_url: str, port: str) -> None:
+    from serving.runtime import running
+    from serving.settings import Settings
+
+    settings = Settings(port=int(port), home=Path(home), redis_url=redis_url)
+    with running(ranking(bundle), settings, num_gpus=1) as run, second_node() as node:
+        print(json.dumps({"url": run.url}), flush=True)
+        for line in sys.stdin:
+            print(json.dumps(obey(line.strip(), bundle, node)), flush=True)
+
+
+def obey(command: str, bundle: str, node: subprocess.Popen[bytes]) -> dict[str, object]:
+    match command:
+        case "replicas":
+            return {"ranking": running_replicas("Ranker")}
+        case "spread":
+            import ray
+            from ray import serve
+
+            from serving.app import build
+
+            serve.run(build(spread(bundle)), name="marquee", route_prefix="/")
+            until(lambda: running_replicas("Ingress") == 2, "two replicas")
+            alive = {each["NodeID"] for each in ray.nodes() if each["Alive"]}
+            return {"replicas": running_replicas("Ingress"), "nodes": len(alive)}
+        case "kill":
+            kill(node)
+            return {"killed": node.pid}
+    raise ValueError(command)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
