@@ -7,8 +7,8 @@ Workers are processes, so `app` reads its settings from the environment.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -18,32 +18,43 @@ from loadtests.bench.peers.host import PATH, Host, Options, PeerRequest, PeerRes
 BUNDLE = "PEER_BUNDLE"
 
 
+def application(hosting: Callable[[], AbstractAsyncContextManager[Host]]) -> FastAPI:
+    """Answers with what `hosting` holds open while the application runs."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with hosting() as app.state.host:
+            yield
+            await app.state.host.store.close()
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.post(PATH)
+    async def recommend(wanted: PeerRequest, request: Request) -> PeerResponse:
+        hosted: Host = request.app.state.host
+        return await hosted.answer(wanted)
+
+    @app.get("/readyz")
+    async def ready() -> dict[str, str]:
+        return {"status": "ready"}
+
+    return app
+
+
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.host = host(os.environ[BUNDLE], os.environ["REDIS_URL"])
-    yield
-    await app.state.host.store.close()
+async def fused() -> AsyncIterator[Host]:
+    yield host(os.environ[BUNDLE], os.environ["REDIS_URL"])
 
 
-app = FastAPI(lifespan=lifespan)
+app = application(fused)
 
 
-@app.post(PATH)
-async def recommend(wanted: PeerRequest, request: Request) -> PeerResponse:
-    hosted: Host = request.app.state.host
-    return await hosted.answer(wanted)
-
-
-@app.get("/readyz")
-async def ready() -> dict[str, str]:
-    return {"status": "ready"}
-
-
-def main() -> None:
-    options = Options.read("The pipeline behind FastAPI.")
+def run(module: str, summary: str) -> None:
+    """Serves the `app` of a module as the command line says."""
+    options = Options.read(summary)
     os.environ[BUNDLE] = options.bundle
     uvicorn.run(
-        "loadtests.bench.peers.fastapi_app:app",
+        f"{module}:app",
         port=options.port,
         workers=options.workers,
         loop="uvloop",
@@ -54,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run("loadtests.bench.peers.fastapi_app", "The pipeline behind FastAPI.")

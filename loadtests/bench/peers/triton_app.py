@@ -10,16 +10,15 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import numpy as np
-import uvicorn
-from fastapi import FastAPI, Request
 from tritonclient.http import InferInput, InferRequestedOutput
 from tritonclient.http.aio import InferenceServerClient
 
-from loadtests.bench.peers.host import PATH, Host, Options, PeerRequest, PeerResponse, host
+from loadtests.bench.peers.fastapi_app import BUNDLE, application, run
+from loadtests.bench.peers.host import Host, host
 from loadtests.bench.peers.triton_server import MODEL
 from serving.types import CandidateBatch, Query
 
-ADDRESS, BUNDLE = "TRITON", "PEER_BUNDLE"
+ADDRESS = "TRITON"
 
 CONNECTIONS = 100
 """Connections to Triton, tritonclient's default."""
@@ -49,44 +48,17 @@ class TritonScorer:
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def with_triton() -> AsyncIterator[Host]:
     async with InferenceServerClient(os.environ[ADDRESS], conn_limit=CONNECTIONS) as client:
-        app.state.host = host(
+        yield host(
             os.environ[BUNDLE],
             os.environ["REDIS_URL"],
             lambda _, stages: replace(stages, scorer=TritonScorer(client)),
         )
-        yield
-        await app.state.host.store.close()
 
 
-app = FastAPI(lifespan=lifespan)
-
-
-@app.post(PATH)
-async def recommend(wanted: PeerRequest, request: Request) -> PeerResponse:
-    hosted: Host = request.app.state.host
-    return await hosted.answer(wanted)
-
-
-@app.get("/readyz")
-async def ready() -> dict[str, str]:
-    return {"status": "ready"}
-
-
-def main() -> None:
-    options = Options.read("The pipeline behind FastAPI, its ranker on Triton.")
-    os.environ[BUNDLE] = options.bundle
-    uvicorn.run(
-        "loadtests.bench.peers.triton_app:app",
-        port=options.port,
-        workers=options.workers,
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        log_level="warning",
-    )
+app = application(with_triton)
 
 
 if __name__ == "__main__":
-    main()
+    run("loadtests.bench.peers.triton_app", "The pipeline behind FastAPI, its ranker on Triton.")
