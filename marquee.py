@@ -15,6 +15,7 @@ COMMANDS = {
     "train": ("training.cli", "Train the models and write a bundle."),
     "evaluate": ("serving.evaluation_cli", "Evaluate the served pipeline on held-out interactions."),
     "serve": ("serving.cli", "Serve a bundle over HTTP on Ray Serve."),
+    "exporter": ("serving.exporter_cli", "Show Prometheus the metrics of all replicas of a pod."),
     "recommend": ("serving.client_cli", "Ask a running server for a user's recommendations."),
     "similar": ("serving.client_cli", "Ask a running server for items similar to an item."),
 }

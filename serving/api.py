@@ -1,4 +1,4 @@
-"""The HTTP interface over one engine. Read `_Api._answer`: that is a request.
+"""The HTTP interface over the bundles in traffic. Read `_Api._answer`: that is a request.
 
 A route reads the body's bytes once, the pipeline answers, and the answer is serialised once; FastAPI routes
 and documents, and neither parses nor validates. Does not belong here: Ray, wire formats, how errors look.
@@ -24,9 +24,8 @@ from serving import openapi, problems, wire
 from serving.config import ServeConfig
 from serving.engine import Engine
 from serving.envelope import Envelope
-from serving.errors import Unavailable
 from serving.limits import BodyLimit, InFlightLimit
-from serving.pipeline import RecommendationPipeline
+from serving.live import Encode, Live
 from serving.problems import REQUEST_ID, Problem
 from serving.prometheus import CONTENT_TYPE, PrometheusRecorder
 from serving.schemas import (
@@ -38,20 +37,18 @@ from serving.schemas import (
     SimilarResponse,
     bounds,
 )
-from serving.types import Query, Recommendation
+from serving.shadow import Kind
+from serving.shadow import Request as Asked
+from serving.types import Query
 
 API_VERSION = "1.0.0"
 """Of the interface, not of the program: its major number is the v1 of the paths."""
 
-LOADING_RETRY_S = 2.0
-"""Seconds; a bundle of a small catalogue loads in about this time, and the wait is told, not enforced."""
-
 R = TypeVar("R", RecommendationRequest, RankRequest, SimilarRequest)
-Encode = Callable[[Recommendation, Engine], bytes]
 
 
 def create_api(
-    engine: Callable[[], Engine | None],
+    live: Live,
     config: ServeConfig,
     metrics: PrometheusRecorder,
     *,
@@ -61,13 +58,13 @@ def create_api(
     """The application.
 
     Args:
-        engine: the engine in service, asked once a request; None while none is loaded.
+        live: answers with the bundles in traffic.
         metrics: counts exchanges; the engine's pipelines report to it too.
         exposition: what `/metrics` answers, in a worker thread; the recorder's own where not given.
         clock: unix seconds, for `Query.now`.
     """
     within = bounds(config)
-    api = _Api(engine, config, within, exposition or metrics.exposition, clock)
+    api = _Api(live, config, within, exposition or metrics.exposition, clock)
     app = FastAPI(
         title="Marquee",
         version=API_VERSION,
@@ -100,7 +97,7 @@ class _RawRoute(APIRoute):
 
 @dataclass(frozen=True, slots=True)
 class _Api:
-    engine: Callable[[], Engine | None]
+    live: Live
     config: ServeConfig
     bounds: Bounds
     exposition: Callable[[], bytes]
@@ -108,30 +105,50 @@ class _Api:
 
     async def recommend(self, request: Request) -> Response:
         wanted = await self._read(request, RecommendationRequest)
-        engine = self._loaded()
         arrival = self._arrival(request, wanted.timeout_ms)
-        query = wire.recommendation_query(wanted, engine.catalogue, self.config.diversity, arrival)
-        return await _answer(engine, engine.recommend, query, wire.recommendation_body)
+
+        def query(engine: Engine) -> Query:
+            return wire.recommendation_query(wanted, engine.catalogue, self.config.diversity, arrival)
+
+        return await self._answer("recommend", wanted.user_id, arrival, query, wire.recommendation_body)
 
     async def rank(self, request: Request) -> Response:
         wanted = await self._read(request, RankRequest)
-        engine = self._loaded()
-        query = wire.rank_query(wanted, engine.catalogue, self._arrival(request, wanted.timeout_ms))
-        return await _answer(engine, engine.rank, query, wire.recommendation_body)
+        arrival = self._arrival(request, wanted.timeout_ms)
+
+        def query(engine: Engine) -> Query:
+            return wire.rank_query(wanted, engine.catalogue, arrival)
+
+        return await self._answer("rank", wanted.user_id, arrival, query, wire.recommendation_body)
 
     async def similar(self, request: Request) -> Response:
         wanted = await self._read(request, SimilarRequest, empty=b"{}")
-        engine = self._loaded()
-        item_id: str = request.path_params["item_id"]
         arrival = self._arrival(request, wanted.timeout_ms)
-        query = wire.similar_query(wanted, item_id, engine.catalogue, arrival)
-        return await _answer(engine, engine.similar, query, wire.similar_body)
+
+        def query(engine: Engine) -> Query:
+            return wire.similar_query(wanted, request.path_params["item_id"], engine.catalogue, arrival)
+
+        return await self._answer("similar", None, arrival, query, wire.similar_body)
+
+    async def _answer(
+        self,
+        kind: Kind,
+        user_id: str | None,
+        arrival: wire.Arrival,
+        query: Callable[[Engine], Query],
+        encode: Encode,
+    ) -> Response:
+        """Who has no id has no bundle to stay with, and is spread by request."""
+        asked = Asked(kind, arrival.request_id if user_id is None else user_id, query)
+        body, afterwards = await self.live.answer(asked, encode)
+        background = None if afterwards is None else BackgroundTask(afterwards)
+        return Response(body, media_type="application/json", background=background)
 
     async def healthy(self, _: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def ready(self, _: Request) -> Response:
-        engine = self._loaded()
+        engine = self.live.production
         return JSONResponse({"status": "ready", "bundle": engine.bundle, "version": engine.version})
 
     async def metrics(self, _: Request) -> Response:
@@ -147,21 +164,9 @@ class _Api:
         except ValidationError as error:
             raise problems.invalid_request(error) from None
 
-    def _loaded(self) -> Engine:
-        engine = self.engine()
-        if engine is None:
-            raise Unavailable("no bundle is loaded yet", LOADING_RETRY_S)
-        return engine
-
     def _arrival(self, request: Request, timeout_ms: int | None) -> wire.Arrival:
         budget_ms = self.config.budgets.request if timeout_ms is None else timeout_ms
         return wire.Arrival(request.scope[REQUEST_ID], self.clock(), time.monotonic() + budget_ms / 1e3)
-
-
-async def _answer(engine: Engine, pipeline: RecommendationPipeline, query: Query, encode: Encode) -> Response:
-    recommendation = await pipeline.run(query)
-    after = BackgroundTask(pipeline.record, recommendation) if pipeline.side_effects else None
-    return Response(encode(recommendation, engine), media_type="application/json", background=after)
 
 
 def _check_media_type(request: Request) -> None:

@@ -6,13 +6,14 @@ serveConfigV2.applications[].import_path: serving.app:build  # on Kubernetes
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.deployment import Application, Deployment
 
-from serving.config import DeploymentConfig, Placement, ServeConfig
+from serving.config import DeploymentConfig, Placement, ServeConfig, Traffic
 from serving.deployments.diversifier import Diversifier
 from serving.deployments.explainer import ExplainerReplica
 from serving.deployments.ingress import Ingress
@@ -25,25 +26,34 @@ RETRY_AFTER_S = 1.0
 
 
 def build(config: ServeConfig | dict[str, Any]) -> Application:
-    """The application. A stage placed as a deployment becomes one; the others run in the ingress.
+    """The application with all traffic on `config.bundle`; Ray calls it with this one argument.
 
     Raises:
         pydantic.ValidationError: the configuration is not a `ServeConfig`.
     """
     config = ServeConfig.model_validate(config)
+    return application(config, Traffic.of(config.bundle))
+
+
+def application(config: ServeConfig, traffic: Traffic) -> Application:
+    """A stage placed as a deployment becomes one; the others run in the ingress.
+
+    Deployed again with nothing changed but the traffic it is reconfigured in place, as Serve does by itself
+    with a configuration file: the deployments' version says that their code is the same.
+    """
     sizes, placement = config.deployments, config.placement
-    rollout = {"bundle": config.bundle}
+    rollout, version = traffic.user_config(), _digest(config)
 
     def stage(shell: type, where: Placement, size: DeploymentConfig) -> Application | None:
         if where is Placement.INLINE:
             return None
-        return _deployment(shell, **options(size), user_config=rollout).bind(config)
+        return _deployment(shell, version, **options(size), user_config=rollout).bind(config)
 
     ingress = options(sizes.ingress)
     if metrics := Settings.read().metrics_dir:
         # Before the replica imports prometheus_client; and for nobody else, as Ray's own agents use it too.
         ingress["ray_actor_options"]["runtime_env"] = {"env_vars": {"PROMETHEUS_MULTIPROC_DIR": str(metrics)}}
-    return _deployment(serve.ingress()(Ingress), **ingress, user_config=rollout).bind(
+    return _deployment(serve.ingress()(Ingress), version, **ingress, user_config=rollout).bind(
         config,
         retrieval=stage(Retriever, placement.retrieval, sizes.retrieval),
         ranking=stage(Ranker, placement.ranking, sizes.ranking),
@@ -52,10 +62,15 @@ def build(config: ServeConfig | dict[str, Any]) -> Application:
     )
 
 
-def _deployment(shell: type, **given: Any) -> Deployment:
+def _deployment(shell: type, version: str, **given: Any) -> Deployment:
     made = serve.deployment(**given)(shell)  # with a class first it is typed as a decorator
     assert isinstance(made, Deployment)
-    return made
+    # Serve has no public word for it outside of configuration files, and would take a random version.
+    return made.options(version=version, _internal=True)
+
+
+def _digest(config: ServeConfig) -> str:
+    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16]
 
 
 def options(size: DeploymentConfig) -> dict[str, Any]:

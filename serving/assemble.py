@@ -7,6 +7,7 @@ builder only, so that no replica holds a model it does not use.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property, partial
 
 from features.store import OnlineStore
@@ -148,6 +149,7 @@ def compose(
     return Engine(
         bundle=bundle.manifest.name,
         version=bundle.manifest.version,
+        trained=datetime.fromisoformat(bundle.manifest.created).timestamp(),
         catalogue=bundle.catalogue,
         recommend=pipeline(
             cache=kept(),

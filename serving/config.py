@@ -4,7 +4,7 @@ unit and reason. Secrets and addresses come from the environment instead (`servi
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -14,7 +14,13 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    model_validator,
 )
+from pydantic_core import PydanticCustomError
+
+MAX_BUNDLES = 8
+"""Bundles in traffic at a time. Each keeps its models in the memory of every replica: production, a canary
+and a shadow are three, more is an experiment, and many more a mistake."""
 
 
 class _Model(BaseModel):
@@ -134,6 +140,21 @@ class DeploymentsConfig(_Model):
     explain: DeploymentConfig = DeploymentConfig()
 
 
+class ShadowConfig(_Model):
+    """Copies of requests for the bundles that answer nobody."""
+
+    share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="of production's requests; at 0.1 a shadow costs a tenth of what production does"
+    )
+    concurrency: PositiveInt = Field(
+        2,
+        description="copies at a time in a replica; others are dropped, so that a slow shadow cannot pile up",
+    )
+    budget_ms: PositiveFloat = Field(
+        1_000, description="ms for one copy; twice a request's default, as nobody waits for it"
+    )
+
+
 class ServeConfig(_Model):
     bundle: str = Field(description="fsspec URL or path of the bundle to serve")
     placement: PlacementConfig = PlacementConfig()
@@ -143,4 +164,47 @@ class ServeConfig(_Model):
     cache: CacheConfig = CacheConfig()
     budgets: Budgets = Budgets()
     limits: LimitsConfig = LimitsConfig()
+    shadow: ShadowConfig = ShadowConfig()
     deployments: DeploymentsConfig = DeploymentsConfig()
+
+
+class TrafficEntry(_Model):
+    bundle: str = Field(min_length=1, max_length=2_048, description="fsspec URL or path")
+    weight: Annotated[int, Field(strict=True, ge=0, le=100)] = Field(0, description="percent of the users")
+    shadow: bool = Field(False, description="gets copies of production's requests and answers nobody")
+
+    @model_validator(mode="after")
+    def _shadows_weigh_nothing(self) -> Self:
+        if self.shadow and self.weight:
+            raise PydanticCustomError("shadow_weight", "a shadow answers nobody: leave out its weight")
+        return self
+
+
+class Traffic(_Model):
+    """Which bundle answers whom: `user_config` of every deployment. The first entry is production, the other
+    weighted ones are canaries. Bundles are never changed in place, so an URL stands for its contents."""
+
+    traffic: tuple[TrafficEntry, ...] = Field(min_length=1, max_length=MAX_BUNDLES)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.traffic[0].shadow:
+            raise PydanticCustomError("no_production", "the first entry is production and cannot be a shadow")
+        if (total := sum(entry.weight for entry in self.traffic)) != 100:
+            raise PydanticCustomError("weights", "weights must add up to 100, not {total}", {"total": total})
+        if len({entry.bundle for entry in self.traffic}) < len(self.traffic):
+            raise PydanticCustomError("same_bundle", "every bundle must stand in one entry only")
+        return self
+
+    @classmethod
+    def of(cls, bundle: str) -> Self:
+        """Everything to one bundle."""
+        return cls(traffic=(TrafficEntry(bundle=bundle, weight=100),))
+
+    @property
+    def bundles(self) -> tuple[str, ...]:
+        return tuple(entry.bundle for entry in self.traffic)
+
+    def user_config(self) -> dict[str, Any]:
+        """What `model_validate` reads again, in types that JSON has."""
+        return self.model_dump(mode="json")

@@ -13,6 +13,7 @@ class Engine:
     """Attributes:
     bundle: the bundle's name.
     version: its version.
+    trained: when it was made, unix seconds.
     recommend: a user's or a session's recommendations.
     similar: items similar to `query.items[0]`.
     rank: `query.items` in the order this user would want them.
@@ -20,6 +21,7 @@ class Engine:
 
     bundle: str
     version: str
+    trained: float
     catalogue: Catalogue
     recommend: RecommendationPipeline
     similar: RecommendationPipeline

@@ -8,12 +8,14 @@ Does not belong here: what the user sees (`serving.cli`), and clusters that exis
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import secrets
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,11 +23,14 @@ from pathlib import Path
 
 from features import embedded
 from features.marker import materialized
-from serving.config import DeploymentConfig, Placement, ServeConfig
+from serving.config import DeploymentConfig, Placement, ServeConfig, Traffic
 from serving.guard import RUN_ID, Guard
 from serving.ports import check_port, free_block
 from serving.settings import Settings
+from serving.wanted import WantedTraffic
 from training.bundle import read_bundle
+
+log = logging.getLogger(__name__)
 
 APP = "marquee"
 
@@ -38,6 +43,9 @@ OBJECT_STORE_BYTES = 100 << 20
 
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 """Serve's own logs: what it says of every request is in our metrics."""
+
+FOLLOW_S = 0.25
+"""Seconds between two looks at the wanted traffic: reading it takes 0.1 ms, loading a bundle seconds."""
 
 _RAISED = re.compile(r"[\w.]+(Error|Exception|Failed)\b.*: .+")
 """The line of a traceback that says what was raised."""
@@ -95,9 +103,38 @@ def running(
         progress("Checking the bundle")
         check_contents(config, redis_url)
         stack.enter_context(environment({"REDIS_URL": redis_url, **ray_environment(folder, free_block())}))
+        write_admin_token(settings)
+        wanted = WantedTraffic(folder / "traffic.json")
+        wanted.write(Traffic.of(config.bundle))
+        stack.enter_context(environment({"MARQUEE_TRAFFIC_FILE": str(wanted.path)}))
         stack.enter_context(_ray(folder, num_gpus, progress))
-        _deploy(fitted(config, LOGICAL_CPUS), settings, progress)
+        config = fitted(config, LOGICAL_CPUS)
+        _start(config, settings, progress)
+        stack.enter_context(_following(wanted, config))
         yield Running(settings.url, folder)
+
+
+def write_admin_token(settings: Settings) -> None:
+    """Leaves a token for the admin endpoints of this and later runs, which its owner alone can read; unless
+    there is one, or the environment names another.
+
+    Raises:
+        StartFailed: the file cannot be written, or others can read the one that is there.
+    """
+    if settings.admin_token is not None:
+        return
+    file = settings.admin_token_file
+    try:
+        with (
+            contextlib.suppress(FileExistsError),
+            open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as made,
+        ):
+            made.write(secrets.token_urlsafe(32) + "\n")
+        mode = file.stat().st_mode
+    except OSError as error:
+        raise StartFailed(f"{file} cannot be written ({error.strerror}); set MARQUEE_ADMIN_TOKEN") from None
+    if mode & 0o077:
+        raise StartFailed(f"{file} can be read by others; remove it and a new token is made")
 
 
 def ray_environment(folder: Path, ports: range) -> dict[str, str]:
@@ -207,7 +244,7 @@ def _ray(folder: Path, num_gpus: int | None, progress: Callable[[str], None]) ->
         ray.shutdown()
 
 
-def _deploy(config: ServeConfig, settings: Settings, progress: Callable[[str], None]) -> None:
+def _start(config: ServeConfig, settings: Settings, progress: Callable[[str], None]) -> None:
     """Proxies first, then replicas: side by side is a few seconds faster, but on two busy cores the proxy
     then takes longer than Serve waits for it."""
     progress("Starting Ray Serve")
@@ -222,12 +259,44 @@ def _deploy(config: ServeConfig, settings: Settings, progress: Callable[[str], N
     )
     _check_gpus(config)
     progress("Loading the bundle")
-    from serving.app import build
-
     try:
-        serve.run(build(config), name=APP, route_prefix="/", logging_config=QUIET)
+        _deploy(config, Traffic.of(config.bundle))
     except RuntimeError as error:
         raise StartFailed(f"the application did not start: {_cause(error)}") from None
+
+
+def _deploy(config: ServeConfig, traffic: Traffic) -> None:
+    """Raises RuntimeError where Serve gives up."""
+    from ray import serve
+
+    from serving.app import application
+
+    serve.run(application(config, traffic), name=APP, route_prefix="/", logging_config=QUIET)
+
+
+@contextmanager
+def _following(wanted: WantedTraffic, config: ServeConfig) -> Iterator[None]:
+    """Deploys what is wanted whenever it changes; Serve reconfigures every replica in place, and starts later
+    ones with it."""
+    over = threading.Event()
+
+    def follow() -> None:
+        deployed = Traffic.of(config.bundle)
+        while not over.wait(FOLLOW_S):
+            try:
+                if (traffic := wanted.read()) != deployed:
+                    deployed = traffic
+                    _deploy(config, traffic)
+            except Exception:
+                log.exception("the traffic was not changed")
+
+    follower = threading.Thread(target=follow, name="traffic", daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        over.set()
+        follower.join(ANSWER_S)
 
 
 def _check_gpus(config: ServeConfig) -> None:

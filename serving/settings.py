@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +29,8 @@ class Settings:
     dataset_path: DATASET_PATH, a data set on disk.
     metrics_dir: MARQUEE_METRICS_DIR, an empty folder in which the replicas of one machine add up their
         metrics; None leaves each replica with its own.
+    traffic_file: MARQUEE_TRAFFIC_FILE, where a local run keeps the traffic it shall have; set by the run.
+    admin_token: MARQUEE_ADMIN_TOKEN, what callers of the admin endpoints must show.
     """
 
     host: str = "127.0.0.1"
@@ -37,6 +39,8 @@ class Settings:
     redis_url: str | None = None
     dataset_path: Path | None = None
     metrics_dir: Path | None = None
+    traffic_file: Path | None = None
+    admin_token: str | None = field(default=None, repr=False)
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -54,6 +58,8 @@ class Settings:
             redis_url=given.get("REDIS_URL"),
             dataset_path=_path(given.get("DATASET_PATH")),
             metrics_dir=_path(given.get("MARQUEE_METRICS_DIR")),
+            traffic_file=_path(given.get("MARQUEE_TRAFFIC_FILE")),
+            admin_token=given.get("MARQUEE_ADMIN_TOKEN"),
         )
 
     def override(self, **given: Any) -> Self:
@@ -65,6 +71,19 @@ class Settings:
         if self.redis_url is None:
             raise SettingError("REDIS_URL must be set where replicas run")
         return self.redis_url
+
+    def read_admin_token(self) -> str | None:
+        """MARQUEE_ADMIN_TOKEN, else what `marquee serve` wrote into `admin_token_file`; None without both."""
+        if self.admin_token is not None:
+            return self.admin_token
+        try:
+            return self.admin_token_file.read_text(encoding="utf-8").strip() or None
+        except FileNotFoundError:
+            return None
+
+    @property
+    def admin_token_file(self) -> Path:
+        return self.home / "admin-token"
 
     @property
     def bundles(self) -> Path:

@@ -1,17 +1,23 @@
-"""The replica that answers HTTP: it holds the engine in service, with proxies where stages run elsewhere."""
+"""The replica that answers HTTP: it holds the engines in traffic, with proxies where stages run elsewhere."""
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from serving.admin import Admin, add_admin_routes
 from serving.api import create_api
+from serving.bundle_metrics import BundleMetrics
 from serving.config import ServeConfig
-from serving.deployments.exposition import exposition
-from serving.deployments.shell import one_thread, settle
+from serving.deployments.exposition import GaugeFile, exposition
+from serving.deployments.shell import one_thread, reconfigured
+from serving.live import Live
 from serving.prometheus import PrometheusRecorder
 from serving.settings import Settings
-from serving.traffic import InService
+from serving.shadow import Shadows
+from serving.traffic import InService, Table
+from serving.wanted import WantedTraffic
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -34,44 +40,51 @@ class Ingress:
         from serving.deployments.loading import EngineLoader, Handles  # imports Feast
 
         one_thread()
-        settings = Settings.read()
+        self._settings = settings = Settings.read()
         self._config = config
         self._metrics = PrometheusRecorder()
-        self._exposition = exposition(self._metrics, settings.metrics_dir)
+        bundles = BundleMetrics(self._metrics.registry)
+        self._live = Live(bundles, Shadows(config.shadow, bundles))
         handles = Handles(retrieval, ranking, diversity, explain).pickled_in_c()
         self._loader = EngineLoader(config, handles, settings.needed_redis_url(), self._metrics)
-        self._service: InService[Engine] = InService(self._load, self._swapped, self._refused)
+        self._service: InService[Engine] = InService(self._load, self._swapped, bundles.refused)
+        self._gauges: asyncio.Task[None] | None = None
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_api(
-            lambda: self._service.current, self._config, self._metrics, exposition=self._exposition
-        )
+        shown = exposition(self._metrics, self._settings.metrics_dir)
+        app = create_api(self._live, self._config, self._metrics, exposition=shown)
+        if token := self._settings.read_admin_token():
+            file = self._settings.traffic_file
+            wanted = None if file is None else WantedTraffic(file)
+            add_admin_routes(app, Admin(token, lambda: self._service.wanted, self._service.state, wanted))
+        return app
 
-    async def reconfigure(self, user_config: dict[str, str]) -> None:
-        """`{"bundle": url}`. Ray Serve calls it before the replica is ready, and at every change."""
-        first = self._service.current is None
-        await self._service.put(user_config["bundle"])
-        if first:
-            settle()
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """`serving.config.Traffic`."""
+        await reconfigured(self._service, user_config)
+        if self._gauges is None and (folder := self._settings.metrics_dir):
+            gauges = GaugeFile(self._metrics.registry, folder)
+            self._gauges = asyncio.create_task(gauges.keep_written())
 
     async def settled(self) -> None:
-        """Returns when no bundle is being loaded."""
+        """Returns when no bundle is being loaded and no shadow runs."""
         await self._service.settled()
+        await self._live.shadows.settled()
 
     async def close(self) -> None:
         """Gives the store's connections back."""
+        if self._gauges is not None:
+            self._gauges.cancel()
         await self._loader.close()
 
     async def _load(self, url: str) -> Engine:
         """The first may lack a stage whose replicas are down; a later one must be worth swapping to."""
-        return await self._loader.load(url, whole=self._service.current is not None)
+        return await self._loader.load(url, whole=self._service.table is not None)
 
-    def _swapped(self, engine: Engine) -> None:
+    def _swapped(self, table: Table[Engine]) -> None:
+        self._live.swap(table)
         with warnings.catch_warnings():
             # Where `build` lets replicas add up their metrics, prometheus_client says that clearing does not
             # reach the shared files. It need not: `exposition` takes gauges from this replica alone.
             warnings.filterwarnings("ignore", "Clearing labels", UserWarning)
-            self._metrics.in_service(engine.bundle, engine.version)
-
-    def _refused(self, error: Exception) -> None:
-        self._metrics.lost("bundle", type(error).__name__)
+            self._metrics.in_service(table.production.bundle, table.production.version)

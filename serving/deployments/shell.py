@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from serving.config import ServeConfig
+from pydantic import ValidationError
+
+from serving.config import ServeConfig, Traffic
 from serving.traffic import InService
 from training.bundle import Bundle, read_bundle
 
@@ -22,11 +25,27 @@ def one_thread() -> None:
     threadpool_limits(1)
 
 
-def settle() -> None:
-    """Takes what was loaded out of the garbage collector's sight: its full passes look at every object that
-    stays for good, and answer nobody meanwhile. Call it once, when the first bundle is loaded."""
-    gc.collect()
-    gc.freeze()
+async def reconfigured(service: InService[Any], user_config: Mapping[str, Any]) -> None:
+    """Puts the traffic of `user_config` into service; Ray Serve calls for it before the replica is ready and
+    at every change. Only the first may raise: later Serve would end the replica, and with it what serves.
+
+    Raises:
+        ValidationError: the first traffic is none.
+        Exception: its production bundle was refused.
+    """
+    first = service.table is None
+    try:
+        traffic = Traffic.model_validate(user_config)
+    except ValidationError as error:
+        if first:
+            raise
+        service.refused(error)
+        return
+    await service.put(traffic)
+    if first:
+        # What was loaded stays for good; the collector's full passes would look at all of it each time.
+        gc.collect()
+        gc.freeze()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +68,9 @@ class Shell(Generic[T]):
         """Imports `serving.assemble` itself, so that who deploys the class need not."""
         raise NotImplementedError
 
-    async def reconfigure(self, user_config: dict[str, str]) -> None:
-        """Ray Serve calls it before the replica is ready, and whenever `user_config` changes."""
-        first = self._service.current is None
-        await self._service.put(user_config["bundle"])
-        if first:
-            settle()
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """`serving.config.Traffic`."""
+        await reconfigured(self._service, user_config)
 
     def _stage(self, version: str) -> T:
         return self._service.of(version).stage

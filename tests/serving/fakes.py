@@ -91,6 +91,7 @@ def engine_of(
     recorder: Recorder | None = None,
     side_effects: tuple[SideEffect, ...] = (),
     budgets: Budgets = CONFIG.budgets,
+    version: str = "7",
 ) -> Engine:
     """The engine; `sources` stand in for those of `recommend`."""
     catalogue = catalogue_of(N_ITEMS)
@@ -103,7 +104,8 @@ def engine_of(
     checks = (ExpressionFilter(rules), HiddenFilter("excluded", excluded))
     return Engine(
         bundle="films",
-        version="7",
+        version=version,
+        trained=1e9,
         catalogue=catalogue,
         recommend=RecommendationPipeline(
             sources=sources or (Following("following"), popular),

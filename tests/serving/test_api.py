@@ -8,10 +8,11 @@ import pytest
 from fastapi import FastAPI
 
 from serving.api import create_api
-from serving.config import Budgets, DiversityConfig, LimitsConfig, ServeConfig
-from serving.engine import Engine
+from serving.config import Budgets, DiversityConfig, LimitsConfig, ServeConfig, Traffic
+from serving.live import Live
 from serving.prometheus import CONTENT_TYPE, PrometheusRecorder
 from serving.stages import Source
+from serving.traffic import Table
 from serving.types import Diversity, Recommendation
 from tests.serving.doubles import FixedSource, Recall, batch_of, fails, hangs, history_of, query_of
 from tests.serving.fakes import CONFIG, N_ITEMS, call, eligibility, engine_of, post
@@ -21,14 +22,14 @@ SESSION = {"events": [{"item_id": "i5", "value": 4.0}, {"item_id": "i9"}]}
 
 def api_of(*sources: Source, config: ServeConfig = CONFIG) -> FastAPI:
     engine = engine_of(*sources)
-    return create_api(lambda: engine, config, PrometheusRecorder(), clock=lambda: 1e9)
+    return create_api(Live.of(engine), config, PrometheusRecorder(), clock=lambda: 1e9)
 
 
 def recalling(config: ServeConfig = CONFIG) -> tuple[FastAPI, list[Recommendation]]:
     """An application, and what it recommended so far."""
     recall = Recall("recall")
     engine = engine_of(side_effects=(recall,))
-    return create_api(lambda: engine, config, PrometheusRecorder(), clock=lambda: 1e9), recall.recorded
+    return create_api(Live.of(engine), config, PrometheusRecorder(), clock=lambda: 1e9), recall.recorded
 
 
 # Answers
@@ -179,7 +180,7 @@ async def test_side_effects_run_after_the_answer_has_gone():
         seen_by_effect.append([message["type"] for message in messages])
 
     engine = engine_of(side_effects=(replace(recall, fault=looks),))
-    app = create_api(lambda: engine, CONFIG, PrometheusRecorder())
+    app = create_api(Live.of(engine), CONFIG, PrometheusRecorder())
     messages: list = []
 
     async def tapped(scope, receive, send):
@@ -198,8 +199,8 @@ async def test_side_effects_run_after_the_answer_has_gone():
 
 
 async def test_the_process_is_alive_before_it_is_ready():
-    loaded: list[Engine] = []
-    app = create_api(lambda: loaded[0] if loaded else None, CONFIG, PrometheusRecorder())
+    live = Live.of()
+    app = create_api(live, CONFIG, PrometheusRecorder())
     assert (await call(app, "/healthz", method="GET")).status == 200
     for reply in (
         await call(app, "/readyz", method="GET"),
@@ -207,14 +208,14 @@ async def test_the_process_is_alive_before_it_is_ready():
     ):
         assert (reply.status, reply.headers["retry-after"]) == (503, "2")
         assert reply.headers["content-type"] == "application/problem+json"
-    loaded.append(engine_of())
+    live.swap(Table.of(Traffic.of("films"), [engine_of()]))
     reply = await call(app, "/readyz", method="GET")
     assert (reply.status, reply.json) == (200, {"status": "ready", "bundle": "films", "version": "7"})
     assert (await post(app, "/v1/recommendations", {"user_id": "ann"})).status == 200
 
 
 async def test_metrics_are_what_the_exposition_says():
-    app = create_api(lambda: None, CONFIG, PrometheusRecorder(), exposition=lambda: b"joined 1\n")
+    app = create_api(Live.of(), CONFIG, PrometheusRecorder(), exposition=lambda: b"joined 1\n")
     reply = await call(app, "/metrics", method="GET")
     assert (reply.status, reply.headers["content-type"], reply.body) == (200, CONTENT_TYPE, b"joined 1\n")
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from serving.api import create_api
 from serving.config import Budgets
+from serving.live import Live
 from serving.prometheus import PrometheusRecorder
 from tests.serving.fakes import CONFIG, call, engine_of
 
@@ -17,7 +18,7 @@ CALM = Budgets(
     request=MINUTE, request_max=MINUTE, features=MINUTE, source=MINUTE, ranker=MINUTE, diversity=MINUTE
 )
 ENGINE = engine_of(budgets=CALM)
-APP = create_api(lambda: ENGINE, CONFIG.model_copy(update={"budgets": CALM}), PrometheusRecorder())
+APP = create_api(Live.of(ENGINE), CONFIG.model_copy(update={"budgets": CALM}), PrometheusRecorder())
 
 text = st.text(st.characters(), max_size=20) | st.sampled_from(["\ud800", "\x00", "", "year", "ann", "i1"])
 numbers = st.integers() | st.floats() | st.sampled_from([2**31, 2**63, 2**64, 10**400, -(10**400), 1e308])

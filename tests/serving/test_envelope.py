@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 
 import pytest
 from fastapi import FastAPI, Response
 
 from serving.api import create_api
 from serving.envelope import Envelope
+from serving.live import Live
 from serving.prometheus import PrometheusRecorder
 from tests.serving.fakes import CONFIG, call, engine_of, post
 
@@ -32,7 +34,7 @@ def metrics() -> Requests:
 @pytest.fixture
 def app(metrics) -> FastAPI:
     engine = engine_of()
-    return create_api(lambda: engine, CONFIG, metrics)
+    return create_api(Live.of(engine), CONFIG, metrics)
 
 
 @pytest.mark.parametrize("request_id", ["r-1", "a.b:c_d", "x" * 128])
@@ -78,10 +80,11 @@ async def test_a_client_that_leaves_is_counted_and_not_answered(app, metrics):
 
 
 async def test_a_defect_is_a_500_that_tells_only_the_log(caplog, metrics):
-    def broken():
-        raise LookupError("secret of the house")
+    class Broken:
+        async def run(self, query):
+            raise LookupError("secret of the house")
 
-    app = create_api(broken, CONFIG, metrics)
+    app = create_api(Live.of(replace(engine_of(), recommend=Broken())), CONFIG, metrics)
     with caplog.at_level(logging.ERROR, logger="serving.envelope"):
         reply = await post(app, "/v1/recommendations", {"user_id": "ann"}, x_request_id="r-9")
     assert (reply.status, reply.headers["content-type"]) == (500, "application/problem+json")

@@ -10,6 +10,7 @@ from serving.api import create_api
 from serving.config import LimitsConfig
 from serving.envelope import Envelope
 from serving.limits import InFlightLimit
+from serving.live import Live
 from serving.prometheus import PrometheusRecorder
 from tests.serving.fakes import CONFIG, JSON, call, engine_of
 
@@ -20,7 +21,7 @@ LIMIT = 1_000
 def app() -> FastAPI:
     engine = engine_of()
     config = CONFIG.model_copy(update={"limits": LimitsConfig(body_bytes=LIMIT)})
-    return create_api(lambda: engine, config, PrometheusRecorder())
+    return create_api(Live.of(engine), config, PrometheusRecorder())
 
 
 def body_of(size: int) -> bytes:

@@ -8,6 +8,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.api import create_api
+from serving.live import Live
 from serving.prometheus import AGE_BUCKETS, REQUEST_BUCKETS, STAGE_BUCKETS, PrometheusRecorder
 from serving.types import Recommendation
 from tests.serving.doubles import FixedSource, batch_of, fails, query_of
@@ -37,7 +38,7 @@ async def test_requests_of_every_kind_leave_their_metrics():
         FixedSource("popular", batch=batch_of(range(10)), personal=False),
     )
     engine = engine_of(*sources, recorder=recorder)
-    app = create_api(lambda: engine, CONFIG, recorder)
+    app = create_api(Live.of(engine), CONFIG, recorder)
     recorder.in_service("films", "7")
     for user in ("ann", "bob"):
         await post(app, "/v1/recommendations", {"user_id": user, "count": 4})

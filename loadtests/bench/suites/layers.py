@@ -28,6 +28,7 @@ from serving.api import create_api
 from serving.assemble import build_stages, compose
 from serving.config import CacheConfig, ServeConfig
 from serving.engine import Engine
+from serving.live import Live
 from serving.pipeline import RecommendationPipeline
 from serving.prometheus import PrometheusRecorder
 from serving.schemas import RecommendationRequest
@@ -99,7 +100,7 @@ class Application:
         self._spans = Spans()
         self._pipeline = _Measured(engine.recommend, self._spans)
         measured = replace(engine, recommend=cast(RecommendationPipeline, self._pipeline))
-        self._app = create_api(lambda: measured, config, recorder)
+        self._app = create_api(Live.of(measured), config, recorder)
 
     async def ask(self, body: bytes) -> Timed:
         """Raises:
