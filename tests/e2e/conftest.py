@@ -14,6 +14,7 @@ import pytest
 from features.embedded import EmbeddedRedis
 from features.prepare import prepare
 from serving.ports import free_block
+from training.bundle import read_bundle, write_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWER_S = 10.0
@@ -45,6 +46,20 @@ def redis(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embe
     with EmbeddedRedis(tmp_path_factory.mktemp("redis"), port=free_block()[0]) as server:
         prepare(home, server.url, force=False, progress=lambda what, done, total: None)
         yield server
+
+
+@pytest.fixture(scope="session")
+def other_bundle(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same models under another version."""
+    bundle = read_bundle(str(bundle_dir))
+    return write_bundle(
+        tmp_path_factory.mktemp("other") / "bundles",
+        schema=bundle.schema,
+        catalogue=bundle.catalogue,
+        components=bundle.components,
+        model_card="another card",
+        manifest=bundle.manifest,
+    )
 
 
 @pytest.fixture(scope="session")

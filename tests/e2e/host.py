@@ -15,6 +15,7 @@ from serving.config import (
     Placement,
     PlacementConfig,
     ServeConfig,
+    ShadowConfig,
 )
 from serving.runtime import running
 from serving.settings import Settings
@@ -30,7 +31,13 @@ DISTRIBUTED = PlacementConfig(
 def main(bundle: str, home: str, redis_url: str, port: str) -> None:
     sizes = DeploymentsConfig(ranking=DeploymentConfig(num_gpus=1))
     # A kept answer would hide that a stage is gone; the fused application keeps answers.
-    config = ServeConfig(bundle=bundle, placement=DISTRIBUTED, deployments=sizes, cache=CacheConfig(items=0))
+    config = ServeConfig(
+        bundle=bundle,
+        placement=DISTRIBUTED,
+        deployments=sizes,
+        cache=CacheConfig(items=0),
+        shadow=ShadowConfig(share=1),
+    )
     settings = Settings(port=int(port), home=Path(home), redis_url=redis_url)
     with running(config, settings, num_gpus=2) as run:
         import ray

@@ -10,21 +10,6 @@ import pytest
 from features.embedded import EmbeddedRedis
 from serving.config import ServeConfig, ShadowConfig
 from serving.deployments.ingress import Ingress
-from training.bundle import read_bundle, write_bundle
-
-
-@pytest.fixture
-def other_bundle(bundle_dir: Path, tmp_path: Path) -> Path:
-    """The same models under another version."""
-    bundle = read_bundle(str(bundle_dir))
-    return write_bundle(
-        tmp_path / "bundles",
-        schema=bundle.schema,
-        catalogue=bundle.catalogue,
-        components=bundle.components,
-        model_card="another card",
-        manifest=bundle.manifest,
-    )
 
 
 @pytest.fixture
