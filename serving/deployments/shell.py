@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -13,6 +14,8 @@ from pydantic import ValidationError
 from serving.config import ServeConfig, Traffic
 from serving.traffic import InService
 from training.bundle import Bundle, read_bundle
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -39,6 +42,7 @@ async def reconfigured(service: InService[Any], user_config: Mapping[str, Any]) 
     except ValidationError as error:
         if first:
             raise
+        log.error("what is in service stays, as the new traffic is none: %s", error)
         service.refused(error)
         return
     await service.put(traffic)

@@ -21,7 +21,7 @@ from serving.config import (
 )
 from serving.ports import PORT_BLOCK, check_port, free_block
 from serving.preflight import findings
-from serving.runtime import LOGICAL_CPUS, environment, fitted, ray_environment
+from serving.runtime import LOGICAL_CPUS, StartFailed, environment, fitted, ray_environment, write_admin_token
 from serving.settings import SettingError, Settings
 
 EVERYWHERE = dict.fromkeys(("retrieval", "ranking", "diversity", "explain"), Placement.DEPLOYMENT)
@@ -170,3 +170,31 @@ def test_a_process_that_ignores_sigterm_is_killed() -> None:
         ending.start()
         assert child.wait() == -signal.SIGKILL
         ending.join()
+
+
+def test_the_admin_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    assert settings.read_admin_token() is None
+    write_admin_token(settings)
+    token = settings.read_admin_token()
+    assert token is not None
+    assert len(token) >= 32
+    assert settings.admin_token_file.stat().st_mode & 0o777 == 0o600
+    write_admin_token(settings)  # a second run beside the first
+    assert settings.read_admin_token() == token
+
+
+def test_a_token_from_the_environment_is_written_nowhere_and_shown_nowhere(tmp_path: Path) -> None:
+    settings = Settings.read({"MARQUEE_ADMIN_TOKEN": "s3cret", "MARQUEE_HOME": str(tmp_path)})
+    write_admin_token(settings)
+    assert settings.read_admin_token() == "s3cret"
+    assert not settings.admin_token_file.exists()
+    assert "s3cret" not in repr(settings)
+
+
+def test_a_token_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    write_admin_token(settings)
+    settings.admin_token_file.chmod(0o644)
+    with pytest.raises(StartFailed, match="can be read by others"):
+        write_admin_token(settings)
