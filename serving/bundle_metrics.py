@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 
 from serving.engine import Engine
 from serving.prometheus import REQUEST_BUCKETS
-from serving.quality import coverage, intra_list_distance, population_stability
+from serving.quality import coverage, intra_list_distances, population_stability
 from serving.traffic import Table
 from serving.types import CandidateBatch, Float32, Int32
 
@@ -32,6 +32,9 @@ well below the 0.1 that counts as a shift. About 0.5 MB a bundle at ten items an
 
 ENOUGH = 200
 """Answers below which a bundle has no PSI: against a full window chance alone then gives 0.05."""
+
+BLOCK = 100
+"""Lists whose features are gathered at a time: 2.5 MB where each has 100 items of 64 features."""
 
 OVERLAP_BUCKETS = tuple(tenths / 10 for tenths in range(11))
 """Ratios: the tenths that ten items can give."""
@@ -57,7 +60,9 @@ class Window:
     def diversity(self, features: Float32) -> float | None:
         """The mean over the lists of at least two items; None without any."""
         lists = [items for items in list(self._items) if len(items) > 1]
-        return float(np.mean([intra_list_distance(items, features) for items in lists])) if lists else None
+        blocks = (lists[at : at + BLOCK] for at in range(0, len(lists), BLOCK))
+        each = [intra_list_distances(block, features) for block in blocks]
+        return float(np.concatenate(each).mean()) if each else None
 
     def drift(self, production: Window) -> float | None:
         """PSI of the scores against production's; None where either has too few answers."""

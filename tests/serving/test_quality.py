@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from serving.quality import coverage, intra_list_distance, overlap, population_stability
+from serving.quality import coverage, intra_list_distances, overlap, population_stability
 
 SCORES = arrays.arrays(np.float32, st.integers(1, 200), elements=st.floats(-100, 100, width=32))
 
@@ -63,17 +63,19 @@ def test_coverage_is_the_share_of_items_that_occur(lists: list[np.ndarray]) -> N
 
 @given(
     arrays.arrays(np.float32, (12, 3), elements=st.sampled_from([-2.0, -0.5, 0.0, 1.0, 3.0])),
-    st.lists(st.integers(0, 11), min_size=2, max_size=12, unique=True),
+    st.lists(st.lists(st.integers(0, 11), min_size=2, max_size=12, unique=True), min_size=1, max_size=4),
 )
-def test_distance_is_the_mean_over_all_pairs(features: np.ndarray, items: list[int]) -> None:
+def test_distance_is_the_mean_over_all_pairs(features: np.ndarray, lists: list[list[int]]) -> None:
     def cosine(a: np.ndarray, b: np.ndarray) -> float:
         lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
         return float(a @ b) / lengths if lengths else 0.0
 
-    pairs = [1 - cosine(features[a], features[b]) for a, b in combinations(items, 2)]
-    found = intra_list_distance(np.array(items, np.int32), features)
-    assert found == pytest.approx(np.mean(pairs), abs=1e-6)
-    assert -1e-6 <= found <= 2 + 1e-6
+    found = intra_list_distances([np.array(items, np.int32) for items in lists], features)
+    assert len(found) == len(lists)
+    for items, distance in zip(lists, found, strict=True):
+        pairs = [1 - cosine(features[a], features[b]) for a, b in combinations(items, 2)]
+        assert distance == pytest.approx(np.mean(pairs), abs=1e-5)
+        assert -1e-5 <= distance <= 2 + 1e-5
 
 
 IDS = st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=8)
