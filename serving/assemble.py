@@ -149,7 +149,6 @@ def compose(
     return Engine(
         bundle=bundle.manifest.name,
         version=bundle.manifest.version,
-        trained=datetime.fromisoformat(bundle.manifest.created).timestamp(),
         catalogue=bundle.catalogue,
         recommend=pipeline(
             cache=kept(),
@@ -180,6 +179,7 @@ def compose(
             scorer=stages.scorer,
             explainer=stages.explainer,
         ),
+        trained_at=datetime.fromisoformat(bundle.manifest.created).timestamp(),
     )
 
 

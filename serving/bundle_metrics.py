@@ -196,7 +196,7 @@ class BundleMetrics(Collector):
         for each in watches:
             engine, version = each.engine, [each.engine.version]
             weight.add_metric([*version, each.role], each.weight / 100)
-            trained.add_metric(version, engine.trained)
+            trained.add_metric(version, engine.trained_at)
             covered.add_metric(version, each.window.coverage(len(engine.catalogue)))
             if (distance := each.window.diversity(engine.catalogue.features)) is not None:
                 diversity.add_metric(version, distance)

@@ -13,16 +13,16 @@ class Engine:
     """Attributes:
     bundle: the bundle's name.
     version: its version.
-    trained: when it was made, unix seconds.
     recommend: a user's or a session's recommendations.
     similar: items similar to `query.items[0]`.
     rank: `query.items` in the order this user would want them.
+    trained_at: when the bundle was made, unix seconds.
     """
 
     bundle: str
     version: str
-    trained: float
     catalogue: Catalogue
     recommend: RecommendationPipeline
     similar: RecommendationPipeline
     rank: RecommendationPipeline
+    trained_at: float = 0.0

@@ -105,7 +105,6 @@ def engine_of(
     return Engine(
         bundle="films",
         version=version,
-        trained=1e9,
         catalogue=catalogue,
         recommend=RecommendationPipeline(
             sources=sources or (Following("following"), popular),
@@ -135,6 +134,7 @@ def engine_of(
             budgets=budgets,
             recorder=counted,
         ),
+        trained_at=1e9,
     )
 
 
