@@ -11,6 +11,10 @@ from features.store import OnlineStoreError
 
 MARKER = "marquee:materialized"
 
+MATERIALIZED_AT = "marquee:materialized_at"
+"""Unix seconds at which rows were last found or made up to date. Beside the marker, because it changes where
+the rows do not."""
+
 ROWS = f"packed-{PACKED_FORMAT}"
 """What rows look like in Redis, said in the marker before their version. Before there were packed rows the
 marker held the bare version."""
@@ -30,6 +34,38 @@ def materialized(redis_url: str) -> str | None:
     except (RedisError, OSError) as error:
         raise unreachable(redis_url, error) from error
     return unstamped(value.decode()) if isinstance(value, bytes) else None
+
+
+def materialized_at(redis_url: str) -> float | None:
+    """When the rows in Redis were last brought up to date, unix seconds; None where nobody said.
+
+    Raises:
+        OnlineStoreError: Redis cannot be reached.
+        RedisUrlError: the URL is not one of Redis.
+    """
+    try:
+        with connect(redis_url) as client:
+            value = client.get(MATERIALIZED_AT)
+    except (RedisError, OSError) as error:
+        raise unreachable(redis_url, error) from error
+    try:
+        return float(value) if isinstance(value, bytes) else None
+    except ValueError:
+        return None
+
+
+def up_to_date(redis_url: str, now: float) -> None:
+    """Says that the rows in Redis are those of the data as of `now`, unix seconds.
+
+    Raises:
+        OnlineStoreError: Redis cannot be reached.
+        RedisUrlError: the URL is not one of Redis.
+    """
+    try:
+        with connect(redis_url) as client:
+            client.set(MATERIALIZED_AT, f"{now:.3f}")
+    except (RedisError, OSError) as error:
+        raise unreachable(redis_url, error) from error
 
 
 def stamped(version: str) -> str:

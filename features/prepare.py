@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from features.embedded import LOG_DIRECTORY, redis_url
-from features.marker import materialized, stamped, unstamped
+from features.marker import materialized, stamped, unstamped, up_to_date
 from features.progress import Step
 from features.schema import FORMAT, FeatureSchema, SchemaError
 
@@ -95,6 +96,8 @@ def prepare(home: Path, redis: str | None, force: bool, progress: Step) -> Repor
         raise PrepareError(f"no data set in {data} ({error.strerror}): run `marquee data`") from error
     prepared = None if force else Prepared.read(directory)
     if prepared is not None and prepared.data == digest and _online(home, redis) == prepared.version:
+        if redis is not None:
+            up_to_date(redis, time.time())
         return Report(prepared, built=False, materialized=False)
 
     from features.build import build, put_online
@@ -108,6 +111,7 @@ def prepare(home: Path, redis: str | None, force: bool, progress: Step) -> Repor
         (home / "redis" / EMBEDDED_MARKER).unlink(missing_ok=True)
     with redis_url(home / "redis", redis) as url:
         put_online(result, directory, url, progress)
+        up_to_date(url, time.time())
     if redis is None:
         replace_text(home / "redis" / EMBEDDED_MARKER, stamped(result.prepared.version))
     return Report(result.prepared, built, materialized=True)

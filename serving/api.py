@@ -20,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 
-from serving import openapi, problems, wire
+from serving import logs, openapi, problems, wire
 from serving.config import ServeConfig
 from serving.engine import Engine
 from serving.envelope import Envelope
@@ -73,7 +73,7 @@ def create_api(
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},
         middleware=[
-            Middleware(Envelope, recorder=metrics),
+            Middleware(Envelope, recorder=metrics, logged=config.logs.access),
             Middleware(InFlightLimit, limit=config.limits.in_flight),
             Middleware(BodyLimit, limit=config.limits.body_bytes),
         ],

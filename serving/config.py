@@ -107,6 +107,17 @@ class LimitsConfig(_Model):
     session_events: PositiveInt = Field(200, description="events one request's session may hold")
 
 
+class LogsConfig(_Model):
+    """A replica's own lines. Warnings and errors are always written."""
+
+    format: Literal["text", "json"] = Field("text", description="json, one object a line, to be collected")
+    access: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0,
+        description="share of the requests that get a line, chosen by request id; those that the server "
+        "failed (5xx) always do. 0 by default: what a line says of every request is in the metrics",
+    )
+
+
 class Autoscaling(_Model):
     """Ray Serve's autoscaling of one stage; fields and meaning are Ray's, defaults ours."""
 
@@ -165,6 +176,7 @@ class ServeConfig(_Model):
     budgets: Budgets = Budgets()
     limits: LimitsConfig = LimitsConfig()
     shadow: ShadowConfig = ShadowConfig()
+    logs: LogsConfig = LogsConfig()
     deployments: DeploymentsConfig = DeploymentsConfig()
 
 

@@ -10,6 +10,7 @@ from cachetools import LRUCache
 from features.schema import FeatureSchema
 from features.store import FeatureBatch, OnlineStore
 from features.transforms import encode
+from serving import tracing
 from serving.types import Float32, History, Query
 from training.catalogue import Catalogue
 
@@ -37,7 +38,8 @@ class UserHydrator:
     async def hydrate_query(self, query: Query) -> Query:
         """Raises OnlineStoreError where the store does not answer; the executor goes on without."""
         assert query.user_id is not None
-        rows = await self._store.read_users([query.user_id])
+        with tracing.span("online store"):
+            rows = await self._store.read_users([query.user_id])
         if not rows.found[0]:
             return replace(query, user_version=0)
         version = int(rows.version[0])

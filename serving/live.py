@@ -12,6 +12,7 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry
 
+from serving import logs
 from serving.bundle_metrics import BundleMetrics
 from serving.config import ShadowConfig, Traffic
 from serving.engine import Engine
@@ -78,6 +79,7 @@ class Live:
             watch.error()
             watch.seconds(time.perf_counter() - started)
             raise
+        logs.recommended(recommendation, engine.version)
         watch.ok()
         watch.seconds(time.perf_counter() - started)
         if recommendation.degraded:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
@@ -16,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from serving import tracing
 from serving.config import Budgets
 from serving.errors import InvalidFilter, InvariantViolation, Unavailable
 from serving.laws import best_first, distinct, same_items, whole
@@ -49,6 +51,13 @@ SIDE_EFFECT_TIMEOUT_S = 1.0
 
 
 @dataclass(slots=True)
+class _Passed:
+    """How many candidates a stage let through; whoever runs the stage says it."""
+
+    candidates: int = 0
+
+
+@dataclass(slots=True)
 class _Ledger:
     """What happened to one request so far."""
 
@@ -57,14 +66,23 @@ class _Ledger:
     timings_ms: dict[str, float] = field(default_factory=dict)
     degraded: list[str] = field(default_factory=list)
 
-    def finished(self, stage: str, started: float, candidates_in: int, candidates_out: int) -> None:
-        seconds = time.perf_counter() - started
-        self.timings_ms[stage] = seconds * 1e3
-        self.recorder.stage(stage, seconds, candidates_in, candidates_out)
+    @contextmanager
+    def stage(self, name: str, candidates_in: int = 0) -> Iterator[_Passed]:
+        """One stage, timed, counted and traced, however it ends."""
+        passed, started = _Passed(), time.perf_counter()
+        with tracing.span(name) as span:
+            try:
+                yield passed
+            finally:
+                seconds = time.perf_counter() - started
+                self.timings_ms[name] = seconds * 1e3
+                self.recorder.stage(name, seconds, candidates_in, passed.candidates)
+                tracing.counted(span, candidates_in, passed.candidates)
 
     def lose(self, stage: str, reason: str) -> None:
         self.degraded.append(stage)
         self.recorder.lost(stage, reason)
+        tracing.lost(stage, reason)
 
     def seconds(self, budget_ms: float) -> float:
         """What a stage may take: its budget, or what is left of the request's time. Not positive when that is
@@ -141,13 +159,11 @@ class RecommendationPipeline:
         """The cache's answer, if any. What is degraded already would be answered otherwise when whole."""
         if self.cache is None or ledger.degraded:
             return None
-        started = time.perf_counter()
-        found = self.cache.find(query)
+        with ledger.stage(CACHE) as passed:
+            found = self.cache.find(query)
+            passed.candidates = 0 if found is None else len(found.batch)
         self.recorder.cache(found is not None)
-        if found is None:
-            return None
-        ledger.finished(CACHE, started, len(found.batch), len(found.batch))
-        return replace(found, timings_ms=ledger.timings_ms)
+        return None if found is None else replace(found, timings_ms=ledger.timings_ms)
 
     async def record(self, recommendation: Recommendation) -> None:
         """Runs the side effects, after the response has gone."""
@@ -161,12 +177,11 @@ class RecommendationPipeline:
                 self.recorder.lost(effect.name, type(error).__name__)
 
     async def _hydrate_query(self, query: Query, ledger: _Ledger) -> Query:
-        started = time.perf_counter()
-        for hydrator in self.query_hydrators:
-            if hydrator.enabled(query):
-                work = partial(hydrator.hydrate_query, query)
-                query = await ledger.attempt(FEATURES, self.budgets.features, work) or query
-        ledger.finished(FEATURES, started, 0, 0)
+        with ledger.stage(FEATURES):
+            for hydrator in self.query_hydrators:
+                if hydrator.enabled(query):
+                    work = partial(hydrator.hydrate_query, query)
+                    query = await ledger.attempt(FEATURES, self.budgets.features, work) or query
         return query
 
     async def _retrieve(self, query: Query, ledger: _Ledger) -> list[CandidateBatch | None]:
@@ -178,7 +193,15 @@ class RecommendationPipeline:
         """
         if ledger.seconds(self.budgets.source) <= 0:
             raise Unavailable(TOO_LATE)
-        started = time.perf_counter()
+        with ledger.stage("retrieval") as passed:
+            brought = await self._ask_sources(query, ledger)
+            passed.candidates = _total(brought)
+        if all(batch is None for batch in brought):
+            raise Unavailable(TOO_LATE if time.monotonic() >= query.deadline else "no source answered")
+        return brought
+
+    async def _ask_sources(self, query: Query, ledger: _Ledger) -> list[CandidateBatch | None]:
+        """Every source at once, until the budget of one is over."""
         enabled = [bit for bit, source in enumerate(self.sources) if source.enabled(query)]
         tasks: list[asyncio.Task[CandidateBatch | None]] = []
         try:
@@ -194,36 +217,32 @@ class RecommendationPipeline:
         brought: list[CandidateBatch | None] = [None] * len(self.sources)
         for bit, task in zip(enabled, tasks, strict=True):
             brought[bit] = None if task.cancelled() else task.result()
-        total = sum(len(batch) for batch in brought if batch is not None)
-        ledger.finished("retrieval", started, 0, total)
-        if all(batch is None for batch in brought):
-            raise Unavailable(TOO_LATE if time.monotonic() >= query.deadline else "no source answered")
         return brought
 
     def _called(self, bit: int) -> str:
         return f"source:{self.sources[bit].name}"
 
     async def _retrieve_one(self, bit: int, query: Query, ledger: _Ledger) -> CandidateBatch | None:
-        batch, started = None, time.perf_counter()
-        try:
-            batch = await _bring(self.sources[bit], bit, query)
-        except InvalidFilter:
-            raise  # the client's mistake, not the source's
-        except Exception as error:
-            ledger.lose(self._called(bit), type(error).__name__)
-        finally:
-            ledger.finished(self._called(bit), started, 0, 0 if batch is None else len(batch))
+        with ledger.stage(self._called(bit)) as passed:
+            try:
+                batch = await _bring(self.sources[bit], bit, query)
+            except InvalidFilter:
+                raise  # the client's mistake, not the source's
+            except Exception as error:
+                ledger.lose(self._called(bit), type(error).__name__)
+                return None
+            passed.candidates = len(batch)
         return batch
 
     def _blend(self, query: Query, brought: list[CandidateBatch | None], ledger: _Ledger) -> CandidateBatch:
         """One batch, each item once. A blender that fails leaves the first source that brought anything."""
-        started = time.perf_counter()
-        try:
-            batch = whole(self.blender.blend(query, brought), self.blender.name)
-        except Exception as error:
-            ledger.lose("blend", type(error).__name__)
-            batch = next((batch for batch in brought if batch), CandidateBatch.empty())
-        ledger.finished("blend", started, sum(len(b) for b in brought if b is not None), len(batch))
+        with ledger.stage("blend", _total(brought)) as passed:
+            try:
+                batch = whole(self.blender.blend(query, brought), self.blender.name)
+            except Exception as error:
+                ledger.lose("blend", type(error).__name__)
+                batch = next((batch for batch in brought if batch), CandidateBatch.empty())
+            passed.candidates = len(batch)
         return batch
 
     def _filter(self, query: Query, batch: CandidateBatch, ledger: _Ledger) -> CandidateBatch:
@@ -232,29 +251,29 @@ class RecommendationPipeline:
         Raises:
             Unavailable: a filter failed.
         """
-        started = time.perf_counter()
-        keep = np.ones(len(batch), np.bool_)
-        for filter_ in self.filters:
-            if not filter_.enabled(query):
-                continue
-            try:
-                keep &= filter_.keep(query, batch)
-            except InvalidFilter:
-                raise
-            except Exception as error:
-                ledger.lose(f"filter:{filter_.name}", type(error).__name__)
-                raise Unavailable(f"filter {filter_.name} failed") from error
-        kept = batch.take(keep)
-        ledger.finished("filter", started, len(batch), len(kept))
+        with ledger.stage("filter", len(batch)) as passed:
+            keep = np.ones(len(batch), np.bool_)
+            for filter_ in self.filters:
+                if not filter_.enabled(query):
+                    continue
+                try:
+                    keep &= filter_.keep(query, batch)
+                except InvalidFilter:
+                    raise
+                except Exception as error:
+                    ledger.lose(f"filter:{filter_.name}", type(error).__name__)
+                    raise Unavailable(f"filter {filter_.name} failed") from error
+            kept = batch.take(keep)
+            passed.candidates = len(kept)
         return kept
 
     async def _rank(self, query: Query, batch: CandidateBatch, ledger: _Ledger) -> CandidateBatch:
         """Best first by the ranker's score, or in retrieval order where it was lost."""
         if self.scorer is None or not self.scorer.enabled(query) or not len(batch):
             return batch
-        started = time.perf_counter()
-        scored = await ledger.attempt(RANKER, self.budgets.ranker, partial(self._score, query, batch))
-        ledger.finished(RANKER, started, len(batch), len(batch))
+        with ledger.stage(RANKER, len(batch)) as passed:
+            scored = await ledger.attempt(RANKER, self.budgets.ranker, partial(self._score, query, batch))
+            passed.candidates = len(batch)
         return batch if scored is None else scored
 
     async def _score(self, query: Query, batch: CandidateBatch) -> CandidateBatch:
@@ -271,10 +290,11 @@ class RecommendationPipeline:
         top = np.arange(min(query.count, len(batch)))
         if self.selector is None or not self.selector.enabled(query) or not len(batch):
             return batch.take(top)
-        started = time.perf_counter()
-        chosen = await ledger.attempt(DIVERSITY, self.budgets.diversity, partial(self._choose, query, batch))
-        selected = batch.take(top if chosen is None else chosen)
-        ledger.finished(DIVERSITY, started, len(batch), len(selected))
+        with ledger.stage(DIVERSITY, len(batch)) as passed:
+            work = partial(self._choose, query, batch)
+            chosen = await ledger.attempt(DIVERSITY, self.budgets.diversity, work)
+            selected = batch.take(top if chosen is None else chosen)
+            passed.candidates = len(selected)
         return selected
 
     async def _choose(self, query: Query, batch: CandidateBatch) -> NDArray[np.intp]:
@@ -296,11 +316,10 @@ class RecommendationPipeline:
             return ()
         if not (query.explain and explainer.enabled(query)):
             return ()
-        started = time.perf_counter()
-        explained = await ledger.attempt(
-            EXPLAINER, self.budgets.explainer, partial(self._explanations, explainer, query, batch)
-        )
-        ledger.finished(EXPLAINER, started, len(batch), len(batch))
+        with ledger.stage(EXPLAINER, len(batch)) as passed:
+            work = partial(self._explanations, explainer, query, batch)
+            explained = await ledger.attempt(EXPLAINER, self.budgets.explainer, work)
+            passed.candidates = len(batch)
         return explained or ()
 
     @staticmethod
@@ -321,6 +340,10 @@ class RecommendationPipeline:
         if not personal:
             return "popular"
         return "session" if query.session else "personalized"
+
+
+def _total(brought: list[CandidateBatch | None]) -> int:
+    return sum(len(batch) for batch in brought if batch is not None)
 
 
 async def _bring(source: Source, bit: int, query: Query) -> CandidateBatch:

@@ -6,9 +6,11 @@ Does not belong here: joining the metrics of several replicas.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -34,6 +36,9 @@ AGE_BUCKETS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 21_600.0, 86_400.0, 
 """Seconds: 1 s is what streaming promises, an hour what a late batch gives, 30 days a user who went away."""
 
 
+Joined = Literal["livesum", "livemin", "max"]
+
+
 @dataclass(frozen=True, slots=True)
 class _Stage:
     """One stage's children, bound once: `labels()` costs more than the observation."""
@@ -55,6 +60,10 @@ class PrometheusRecorder:
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"marquee_{name}", text, labels, buckets=buckets, registry=self.registry)
 
+        def gauge(name: str, text: str, joined: Joined, *labels: str) -> Gauge:
+            full = f"marquee_{name}"
+            return Gauge(full, text, labels, registry=self.registry, multiprocess_mode=joined)
+
         self._requests = counter("requests", "HTTP requests answered.", "endpoint", "status")
         self._request_seconds = histogram(
             "request_seconds", "Time until the last byte was handed over.", REQUEST_BUCKETS, "endpoint"
@@ -69,6 +78,14 @@ class PrometheusRecorder:
         )
         self._bundle = Gauge(
             "marquee_bundle_info", "The bundle in service.", ("bundle", "version"), registry=self.registry
+        )
+        # Modes: how the exporter joins the gauges of several replicas ("Multiprocess Mode").
+        self._in_flight = gauge("replica_in_flight", "Requests being answered now.", "livesum")
+        self._store_up = gauge(
+            "online_store_up", "1 where Redis answered the last look at it, else 0.", "livemin"
+        )
+        self._materialized = gauge(
+            "materialized_timestamp_seconds", "When the online features were last brought up to date.", "max"
         )
         lookups = counter("cache_lookups", "Looks into the cache of answers.", "result")
         self._hit, self._miss = lookups.labels("hit"), lookups.labels("miss")
@@ -119,6 +136,16 @@ class PrometheusRecorder:
         """The bundle that answers from now on; call it at every swap."""
         self._bundle.clear()
         self._bundle.labels(bundle, version).set(1)
+
+    def in_flight(self) -> AbstractContextManager[object]:
+        """Counts an exchange for as long as it lasts."""
+        return self._in_flight.track_inprogress()
+
+    def online_store(self, up: bool, materialized_at: float | None) -> None:
+        """What the last look at Redis found; what was materialised stays known while it is down."""
+        self._store_up.set(up)
+        if materialized_at is not None:
+            self._materialized.set(materialized_at)
 
     def exposition(self) -> bytes:
         """The registry in Prometheus's text format (`CONTENT_TYPE`)."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from serving.errors import InvalidFilter, ServingError
 from serving.stages import Stage
+from serving.tracing import carried
 from serving.types import CandidateBatch, Explanation, Float32, Query
 
 SHARE_OF_TIME = 0.8
@@ -90,7 +91,7 @@ class SharedRetrieval:
         shared = self._in_flight.get(id(query))
         if shared is None:
             within_s = SHARE_OF_TIME * min(self.budget_s, query.deadline - time.monotonic())
-            answer = asyncio.ensure_future(_awaited(self.call(self.version, query, within_s)))
+            answer = asyncio.ensure_future(_awaited(self.call(self.version, carried(query), within_s)))
             shared = self._in_flight[id(query)] = _InFlight(query, answer)
         shared.waiting += 1
         try:
@@ -157,7 +158,7 @@ class RemoteScorer(_Remote):
     name: str = "ranker"
 
     async def score(self, query: Query, batch: CandidateBatch) -> CandidateBatch:
-        return batch.with_score(await self.call(self.version, query, replace(batch, features=None)))
+        return batch.with_score(await self.call(self.version, carried(query), replace(batch, features=None)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ class RemoteSelector(_Remote):
     name: str = "diversity"
 
     async def select(self, query: Query, batch: CandidateBatch) -> NDArray[np.intp]:
-        return await self.call(self.version, query, replace(batch, features=None))
+        return await self.call(self.version, carried(query), replace(batch, features=None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,4 +176,4 @@ class RemoteExplainer(_Remote):
     name: str = "explainer"
 
     async def explain(self, query: Query, batch: CandidateBatch) -> tuple[Explanation, ...]:
-        return await self.call(self.version, query, replace(batch, features=None))
+        return await self.call(self.version, carried(query), replace(batch, features=None))

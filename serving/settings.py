@@ -31,6 +31,9 @@ class Settings:
         metrics; None leaves each replica with its own.
     traffic_file: MARQUEE_TRAFFIC_FILE, where a local run keeps the traffic it shall have; set by the run.
     admin_token: MARQUEE_ADMIN_TOKEN, what callers of the admin endpoints must show.
+    traced: whether the OTEL_* variables name a collector for traces and do not switch them off. OpenTelemetry
+        reads the other OTEL_* variables itself.
+    log_key: MARQUEE_LOG_KEY, the secret with which users are hashed in logs; None leaves users out.
     """
 
     host: str = "127.0.0.1"
@@ -41,6 +44,8 @@ class Settings:
     metrics_dir: Path | None = None
     traffic_file: Path | None = None
     admin_token: str | None = field(default=None, repr=False)
+    traced: bool = False
+    log_key: str | None = None
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -60,6 +65,8 @@ class Settings:
             metrics_dir=_path(given.get("MARQUEE_METRICS_DIR")),
             traffic_file=_path(given.get("MARQUEE_TRAFFIC_FILE")),
             admin_token=given.get("MARQUEE_ADMIN_TOKEN"),
+            traced=_traced(given),
+            log_key=given.get("MARQUEE_LOG_KEY"),
         )
 
     def override(self, **given: Any) -> Self:
@@ -98,6 +105,17 @@ class Settings:
 
 def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
+
+
+def _traced(given: Mapping[str, str]) -> bool:
+    """By OpenTelemetry's environment variables
+    (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/), but off where no
+    endpoint is named: the specification's default, localhost, is nobody in a pod."""
+    if given.get("OTEL_SDK_DISABLED", "").lower() == "true" or given.get("OTEL_TRACES_EXPORTER") == "none":
+        return False
+    return any(
+        name in given for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    )
 
 
 def _port(text: str) -> int:

@@ -73,6 +73,7 @@ class Query:
             [schema.user_width], `feature_age_s` None where no row was read.
         user_version: of the user's row (`features.store.FeatureBatch.version`), 0 for a user without one;
             None where the store was not read.
+        traceparent: the caller's span (W3C Trace Context) while the query is on its way to another replica.
     """
 
     request_id: str
@@ -91,6 +92,7 @@ class Query:
     user_features: Float32 | None = None
     feature_age_s: float | None = None
     user_version: int | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from serving.config import ServeConfig
 from serving.deployments.shell import Shell
 from serving.stages import Selector
+from serving.tracing import continued
 from serving.types import CandidateBatch, Query
 from training.bundle import Bundle
 
@@ -18,6 +19,7 @@ class Diversifier(Shell[Selector]):
 
         return build_selector(bundle, config)
 
+    @continued
     async def select(self, version: str, query: Query, batch: CandidateBatch) -> NDArray[np.intp]:
         """Row indices of `batch`, in the order to show them."""
         return await self._stage(version).select(query, batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from serving.config import ServeConfig
 from serving.deployments.shell import Shell
 from serving.stages import Explainer
+from serving.tracing import continued
 from serving.types import CandidateBatch, Explanation, Query
 from training.bundle import Bundle
 
@@ -15,6 +16,7 @@ class ExplainerReplica(Shell[Explainer]):
 
         return build_explainer(bundle, config)
 
+    @continued
     async def explain(self, version: str, query: Query, batch: CandidateBatch) -> tuple[Explanation, ...]:
         """One explanation for each row; the features are computed again where the batch has none."""
         return await self._stage(version).explain(query, batch)

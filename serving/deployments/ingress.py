@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
+from serving import freshness
 from serving.admin import Admin, add_admin_routes
 from serving.api import create_api
 from serving.bundle_metrics import BundleMetrics
 from serving.config import ServeConfig
 from serving.deployments.exposition import GaugeFile, exposition
-from serving.deployments.shell import one_thread, reconfigured
+from serving.deployments.shell import observed, one_thread, reconfigured
 from serving.live import Live
 from serving.prometheus import PrometheusRecorder
 from serving.settings import Settings
@@ -40,15 +42,17 @@ class Ingress:
         from serving.deployments.loading import EngineLoader, Handles  # imports Feast
 
         one_thread()
+        observed(config)
         self._settings = settings = Settings.read()
         self._config = config
         self._metrics = PrometheusRecorder()
         bundles = BundleMetrics(self._metrics.registry)
         self._live = Live(bundles, Shadows(config.shadow, bundles))
         handles = Handles(retrieval, ranking, diversity, explain).pickled_in_c()
-        self._loader = EngineLoader(config, handles, settings.needed_redis_url(), self._metrics)
+        self._redis_url = settings.needed_redis_url()
+        self._loader = EngineLoader(config, handles, self._redis_url, self._metrics)
         self._service: InService[Engine] = InService(self._load, self._swapped, bundles.refused)
-        self._gauges: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         shown = exposition(self._metrics, self._settings.metrics_dir)
@@ -62,9 +66,14 @@ class Ingress:
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """`serving.config.Traffic`."""
         await reconfigured(self._service, user_config)
-        if self._gauges is None and (folder := self._settings.metrics_dir):
-            gauges = GaugeFile(self._metrics.registry, folder)
-            self._gauges = asyncio.create_task(gauges.keep_written())
+        if not self._watching:
+            self._watching = [asyncio.create_task(each) for each in self._watches()]
+
+    def _watches(self) -> Iterator[Coroutine[Any, Any, None]]:
+        """What goes on beside the requests, until the replica ends."""
+        yield freshness.watch(self._redis_url, self._metrics)
+        if folder := self._settings.metrics_dir:
+            yield GaugeFile(self._metrics.registry, folder).keep_written()
 
     async def settled(self) -> None:
         """Returns when no bundle is being loaded and no shadow runs."""
@@ -73,8 +82,8 @@ class Ingress:
 
     async def close(self) -> None:
         """Gives the store's connections back."""
-        if self._gauges is not None:
-            self._gauges.cancel()
+        for task in self._watching:
+            task.cancel()
         await self._loader.close()
 
     async def _load(self, url: str) -> Engine:

@@ -8,6 +8,7 @@ from serving.config import ServeConfig
 from serving.deployments.shell import Shell
 from serving.errors import InvariantViolation
 from serving.stages import Hydrator, Scorer
+from serving.tracing import continued
 from serving.types import CandidateBatch, Float32, Query
 from training.bundle import Bundle
 
@@ -33,6 +34,7 @@ class Ranker(Shell[Ranking]):
 
         return Ranking(*build_ranker(bundle, config))
 
+    @continued
     async def score(self, version: str, query: Query, batch: CandidateBatch) -> Float32:
         """float32 [n], the scores of the batch's rows."""
         return await self._stage(version).scores(query, batch)

@@ -10,6 +10,7 @@ from serving.deployments.shell import Shell
 from serving.errors import InvalidFilter
 from serving.remote import Brought, Refused, SourceInfo
 from serving.stages import Source
+from serving.tracing import continued
 from serving.types import Query
 from training.bundle import Bundle
 
@@ -28,6 +29,7 @@ class Retriever(Shell[tuple[Source, ...]]):
             SourceInfo(source.name, source.personal, type(source)) for source in self._stage(version)
         )
 
+    @continued
     async def retrieve(self, version: str, query: Query, within_s: float) -> tuple[Brought, ...]:
         """What each source made of the query. One that fails or takes longer than `within_s` seconds costs
         the others nothing."""

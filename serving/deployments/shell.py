@@ -11,7 +11,9 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
+from serving import logs, tracing
 from serving.config import ServeConfig, Traffic
+from serving.settings import Settings
 from serving.traffic import InService
 from training.bundle import Bundle, read_bundle
 
@@ -26,6 +28,14 @@ def one_thread() -> None:
     from threadpoolctl import threadpool_limits  # on replicas only, after numpy
 
     threadpool_limits(1)
+
+
+def observed(config: ServeConfig) -> None:
+    """Sets up this replica's own lines, and its spans where the environment asks for them."""
+    settings = Settings.read()
+    logs.configure(config.logs, settings.log_key)
+    if settings.traced:
+        tracing.start()
 
 
 async def reconfigured(service: InService[Any], user_config: Mapping[str, Any]) -> None:
@@ -65,6 +75,7 @@ class Shell(Generic[T]):
 
     def __init__(self, config: ServeConfig) -> None:
         one_thread()
+        observed(config)
         self._config = config
         self._service: InService[Part[T]] = InService(self._load)
 

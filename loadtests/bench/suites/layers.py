@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
+from starlette.types import ASGIApp
 
 from features.feast_store import FeastOnlineStore
 from loadtests import traffic
@@ -115,43 +116,9 @@ class Application:
         }
         with self._spans.round_functions(functions):
             began = time.perf_counter()
-            await self._exchange(body)
+            await exchange(self._app, body)
             ended = time.perf_counter()
         return self._timed(began, ended)
-
-    async def _exchange(self, body: bytes) -> None:
-        """One ASGI exchange, as a server would hold it."""
-        headers = [
-            (b"host", b"localhost"),
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": "POST",
-            "scheme": "http",
-            "path": PATH,
-            "raw_path": PATH.encode(),
-            "query_string": b"",
-            "root_path": "",
-            "headers": headers,
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 80),
-        }
-        status: list[int] = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def send(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                status.append(message["status"])
-
-        await self._app(scope, receive, send)
-        if status != [200]:
-            raise Degraded(f"the application answered {status} to {body!r}")
 
     def _timed(self, began: float, ended: float) -> Timed:
         spans, answer = self._spans, self._pipeline.answer
@@ -170,6 +137,45 @@ class Application:
         }
         sources = {name: ms for name, ms in answer.timings_ms.items() if name.startswith("source:")}
         return Timed((ended - began) * 1e3, layers, sources)
+
+
+async def exchange(app: ASGIApp, body: bytes) -> None:
+    """One ASGI exchange, as a server would hold it.
+
+    Raises:
+        Degraded: it was not answered with 200.
+    """
+    headers = [
+        (b"host", b"localhost"),
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": PATH,
+        "raw_path": PATH.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    status: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            status.append(message["status"])
+
+    await app(scope, receive, send)
+    if status != [200]:
+        raise Degraded(f"the application answered {status} to {body!r}")
 
 
 def run(effort: Effort, world: World) -> Section:

@@ -141,4 +141,13 @@ def test_results_of_another_format_are_refused_before_anything_is_measured(
 
 
 def test_every_suite_has_its_place() -> None:
-    assert list(cli.SUITES) == ["peers", "layers", "models", "retrieval", "features", "scale", "gpu"]
+    assert list(cli.SUITES) == [
+        "peers",
+        "layers",
+        "tracing",
+        "models",
+        "retrieval",
+        "features",
+        "scale",
+        "gpu",
+    ]

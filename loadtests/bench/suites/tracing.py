@@ -1,0 +1,164 @@
+"""Tracing: what it costs a request, off, sampling one in a hundred, and sampling all.
+
+The application runs in this process as in `layers`, over the same store and stages; arms differ in the tracer
+only. Does not belong here: what a span holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from unittest import mock
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+from opentelemetry.trace import NoOpTracer, Tracer
+from starlette.types import ASGIApp
+
+from features.feast_store import FeastOnlineStore
+from loadtests import traffic
+from loadtests.bench import inputs
+from loadtests.bench.result import Goal, Section, Spread, Table
+from loadtests.bench.rounds import Effort
+from loadtests.bench.suites.layers import exchange
+from loadtests.bench.world import World
+from serving import tracing
+from serving.api import create_api
+from serving.assemble import build_stages, compose
+from serving.config import CacheConfig, ServeConfig
+from serving.prometheus import PrometheusRecorder
+from training.bundle import read_bundle
+
+COST = 1.03
+"""Of a request's CPU time without traces, what sampling 1 % may take."""
+
+OFF, ONE_PERCENT, ALL = "off", "sampling 1 %", "sampling all"
+
+SLICE = 10
+"""Requests of one arm before the next has its turn: short against the machine's changes of speed."""
+
+REQUESTS = 20
+"""Requests for each repeat of the effort: 3 % of 3 ms are little to see on a busy machine."""
+
+BODIES = 200
+"""Different requests; every arm is asked the same ones."""
+
+FLUSH_MS = 10_000
+"""For what is still queued when an arm ends."""
+
+TEXT = """\
+CPU time of this process for one request, the exporter's thread included, through ASGI without a server, over
+Feast on an embedded Valkey; answers are computed, not kept. The arms take turns every ten requests, so that a
+slow moment hits all alike. The sampler is OpenTelemetry's `parentbased_traceidratio`; spans go by OTLP over
+HTTP to a collector in another process that throws them away.
+"""
+
+COLLECTOR = """
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Sink(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200); self.send_header("Content-Length", "0"); self.end_headers()
+    def log_message(self, *_): pass
+with HTTPServer(("127.0.0.1", 0), Sink) as server:
+    print(server.server_port, flush=True)
+    server.serve_forever()
+"""
+
+
+def run(effort: Effort, world: World) -> Section:
+    bodies = inputs.bodies(world, BODIES, traffic.PLAIN).read_bytes().splitlines()
+    with _application(world) as (runner, app), _tracers() as tracers:
+        for tracer in tracers.values():
+            runner.run(_ask(app, tracer, bodies))  # opens connections, fills caches of code
+        found = [
+            _round(runner, app, tracers, bodies, effort.repeats * REQUESTS) for _ in range(effort.rounds)
+        ]
+    return section({arm: Spread(tuple(one[arm] for one in found)) for arm in tracers})
+
+
+def section(found: Mapping[str, Spread]) -> Section:
+    """Arm → ms of CPU a request, a figure for each round."""
+    off = found[OFF]
+    rows = tuple((arm, taken, taken.over(off)) for arm, taken in found.items())
+    cost = found[ONE_PERCENT].over(off)
+    return Section(
+        name="tracing",
+        title="Tracing: what it costs a request",
+        text=TEXT,
+        tables=(Table("One request", ("traces", "ms of CPU", "times that without"), rows),),
+        goals=(Goal("tracing, sampling 1 %: CPU time against off", cost, "at most", COST),),
+    )
+
+
+def _round(
+    runner: asyncio.Runner,
+    app: ASGIApp,
+    tracers: Mapping[str, Tracer],
+    bodies: Sequence[bytes],
+    requests: int,
+) -> dict[str, float]:
+    """Arm → ms of CPU a request."""
+    taken = dict.fromkeys(tracers, 0.0)
+    slices = max(1, requests // SLICE)
+    for turn in range(slices):
+        begin = turn * SLICE % len(bodies)
+        for arm in list(tracers)[:: 1 if turn % 2 else -1]:
+            started = time.process_time()
+            runner.run(_ask(app, tracers[arm], bodies[begin : begin + SLICE]))
+            taken[arm] += time.process_time() - started
+    return {arm: seconds * 1e3 / (slices * SLICE) for arm, seconds in taken.items()}
+
+
+async def _ask(app: ASGIApp, tracer: Tracer, bodies: Sequence[bytes]) -> None:
+    with mock.patch.object(tracing, "_tracer", tracer):
+        for body in bodies:
+            await exchange(app, body)
+
+
+@contextmanager
+def _application(world: World) -> Iterator[tuple[asyncio.Runner, ASGIApp]]:
+    bundle = read_bundle(str(world.bundle))
+    config = ServeConfig(bundle=str(world.bundle), budgets=inputs.PATIENT, cache=CacheConfig(items=0))
+    recorder = PrometheusRecorder()
+    with inputs.redis(world) as redis_url, asyncio.Runner() as runner:
+        store = FeastOnlineStore(bundle.schema, redis_url)
+        try:
+            engine = compose(bundle, build_stages(bundle, config), store, config, recorder)
+            yield runner, create_api(lambda: engine, config, recorder)
+        finally:
+            runner.run(store.close())
+
+
+@contextmanager
+def _tracers() -> Iterator[dict[str, Tracer]]:
+    with ExitStack() as stack:
+        process = stack.enter_context(
+            subprocess.Popen([sys.executable, "-c", COLLECTOR], stdout=subprocess.PIPE, text=True)
+        )
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        url = f"http://127.0.0.1:{int(process.stdout.readline())}/v1/traces"
+        sampling = {
+            arm: stack.enter_context(_exporting(url, share))
+            for arm, share in ((ONE_PERCENT, 0.01), (ALL, 1.0))
+        }
+        yield {OFF: NoOpTracer(), **sampling}
+
+
+@contextmanager
+def _exporting(url: str, share: float) -> Iterator[Tracer]:
+    provider = TracerProvider(sampler=ParentBasedTraceIdRatio(share))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(url)))
+    try:
+        yield provider.get_tracer("bench")
+    finally:
+        provider.force_flush(FLUSH_MS)
+        provider.shutdown()

@@ -1,0 +1,141 @@
+"""One trace a request (OpenTelemetry): a span for the exchange and one for each stage, over replicas too.
+
+Off unless the environment names a collector (`Settings.traced`); the SDK, its sampler, its bounded queue and
+its exporter are then made from the standard OTEL_* variables. Off, or for a request that is not sampled, a
+stage costs one look at a context variable. W3C Trace Context (https://www.w3.org/TR/trace-context/) goes in
+and out. Spans carry no user id and no text of an error, only its class.
+
+Does not belong here: FastAPI's own tracing, whose preparations are paid by requests that are not sampled too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar, cast
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN, NoOpTracer, Span, SpanKind, StatusCode, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from serving.types import Query
+
+S = TypeVar("S")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+W3C = TraceContextTextMapPropagator()
+CARRIED = {b"traceparent": "traceparent", b"tracestate": "tracestate"}
+
+SERVICE = "marquee"
+"""What traces call this platform where OTEL_SERVICE_NAME does not say."""
+
+_tracer: Tracer = NoOpTracer()
+_NOTHING = nullcontext(INVALID_SPAN)
+
+
+def start() -> None:
+    """Exports this process's spans as the OTEL_* variables say. Once in a process. The exporter's thread
+    holds a bounded queue (OTEL_BSP_MAX_QUEUE_SIZE, 2,048 spans) and drops what does not fit."""
+    global _tracer
+    if not isinstance(_tracer, NoOpTracer):
+        return
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    named = Resource({"service.name": SERVICE}).merge(OTELResourceDetector().detect())
+    provider = TracerProvider(resource=Resource.create().merge(named))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)  # for libraries that trace themselves
+    _tracer = provider.get_tracer(SERVICE)
+
+
+def exchange(method: str, headers: Iterable[tuple[bytes, bytes]], request_id: str) -> Span:
+    """The span of one HTTP exchange, below the caller's where the headers name one. `answered` ends it."""
+    carrier = {CARRIED[name]: value.decode("latin-1") for name, value in headers if name in CARRIED}
+    parent = W3C.extract(carrier, Context()) if carrier else Context()
+    attributes = {"http.request.method": method, "marquee.request_id": request_id}
+    return _tracer.start_span(method, context=parent, kind=SpanKind.SERVER, attributes=attributes)
+
+
+def inside(span: Span) -> AbstractContextManager[Span]:
+    """What runs within is part of this span, which stays open."""
+    return trace.use_span(span, record_exception=False, set_status_on_exception=False)
+
+
+def answered(span: Span, method: str, endpoint: str, status: int) -> None:
+    """Ends the exchange's span; the second time it does nothing."""
+    if not span.is_recording():
+        return
+    span.update_name(f"{method} {endpoint}")
+    span.set_attribute("http.route", endpoint)
+    span.set_attribute("http.response.status_code", status)
+    if status >= 500:
+        span.set_status(StatusCode.ERROR)
+    span.end()
+
+
+def traceparent(span: Span) -> str | None:
+    """The span as the value of a W3C `traceparent` header; None where there is no trace."""
+    context = span.get_span_context()
+    if not context.is_valid:
+        return None
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+
+def span(name: str, attributes: Mapping[str, str | int] | None = None) -> AbstractContextManager[Span]:
+    """A part of the current span, or nothing where that is not recorded."""
+    if not trace.get_current_span().is_recording():
+        return _NOTHING
+    return _tracer.start_as_current_span(
+        name, attributes=attributes, record_exception=False, set_status_on_exception=False
+    )
+
+
+def counted(span: Span, candidates_in: int, candidates_out: int) -> None:
+    """Says of a stage's span how many candidates it was given and let through."""
+    if span.is_recording():
+        span.set_attribute("marquee.candidates.in", candidates_in)
+        span.set_attribute("marquee.candidates.out", candidates_out)
+
+
+def lost(stage: str, reason: str) -> None:
+    """Says in the current span what was lost within it, and the class of the error."""
+    current = trace.get_current_span()
+    if current.is_recording():
+        current.add_event("lost", {"marquee.stage": stage, "error.type": reason})
+        current.set_status(StatusCode.ERROR, reason)
+
+
+def carried(query: Query) -> Query:
+    """The query as it goes to another replica: with the current span, where that is recorded."""
+    current = trace.get_current_span()
+    return replace(query, traceparent=traceparent(current)) if current.is_recording() else query
+
+
+def continued(
+    method: Callable[Concatenate[S, str, Query, P], Awaitable[R]],
+) -> Callable[Concatenate[S, str, Query, P], Awaitable[R]]:
+    """A replica's method (version, query, …) as a span of the trace that the query carries."""
+
+    @wraps(method)
+    async def traced(self: S, version: str, query: Query, *args: P.args, **kwargs: P.kwargs) -> R:
+        if query.traceparent is None:
+            return await method(self, version, query, *args, **kwargs)
+        parent = W3C.extract({"traceparent": query.traceparent}, Context())
+        with _tracer.start_as_current_span(
+            method.__qualname__,
+            context=parent,
+            kind=SpanKind.SERVER,
+            attributes={"marquee.bundle": version},
+            record_exception=False,
+            set_status_on_exception=False,
+        ):
+            return await method(self, version, query, *args, **kwargs)
+
+    return cast(Callable[Concatenate[S, str, Query, P], Awaitable[R]], traced)  # typeshed's wraps is stricter
