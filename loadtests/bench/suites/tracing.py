@@ -60,14 +60,14 @@ HTTP to a collector in another process that throws them away.
 """
 
 COLLECTOR = """
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Sink(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200); self.send_header("Content-Length", "0"); self.end_headers()
     def log_message(self, *_): pass
-with HTTPServer(("127.0.0.1", 0), Sink) as server:
+with ThreadingHTTPServer(("127.0.0.1", 0), Sink) as server:
     print(server.server_port, flush=True)
     server.serve_forever()
 """

@@ -1,0 +1,1 @@
+"""What Kubernetes and Grafana are given. Nothing here is imported by the platform."""
