@@ -1,4 +1,4 @@
-"""Recording rules and alerts: valid, tested by Prometheus's own tool, and each with a page for who is paged."""
+"""Recording rules and alerts: valid, tested by Prometheus's own tool, each with a page for who is paged."""
 
 from __future__ import annotations
 
