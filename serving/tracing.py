@@ -10,8 +10,8 @@ Does not belong here: FastAPI's own tracing, whose preparations are paid by requ
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar, cast
@@ -63,13 +63,19 @@ def exchange(method: str, headers: Iterable[tuple[bytes, bytes]], request_id: st
     return _tracer.start_span(method, context=parent, kind=SpanKind.SERVER, attributes=attributes)
 
 
-def inside(span: Span) -> AbstractContextManager[Span]:
-    """What runs within is part of this span, which stays open."""
-    return trace.use_span(span, record_exception=False, set_status_on_exception=False)
+@contextmanager
+def inside(span: Span) -> Iterator[None]:
+    """What runs within is part of this exchange, which is over afterwards, answered or not."""
+    with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+        try:
+            yield
+        finally:
+            if span.is_recording():
+                span.end()
 
 
 def answered(span: Span, method: str, endpoint: str, status: int) -> None:
-    """Ends the exchange's span; the second time it does nothing."""
+    """Ends the exchange's span, where its last byte has gone; the second time it does nothing."""
     if not span.is_recording():
         return
     span.update_name(f"{method} {endpoint}")

@@ -23,7 +23,7 @@ FEATURES = Dashboard(
                 ),
                 Panel(
                     "Since the last materialisation",
-                    "Age of the offline data online. The alert is at 26 hours, for a schedule of once a day.",
+                    "Age of the offline data online. The alert is at 3 hours, for a schedule of once an hour.",
                     "s",
                     (
                         Query(
@@ -32,7 +32,7 @@ FEATURES = Dashboard(
                         ),
                     ),
                     kind="stat",
-                    red_above=93_600,
+                    red_above=10_800,
                 ),
                 Panel(
                     "Reads that failed",

@@ -16,7 +16,7 @@ ROLLOUTS = Dashboard(
             (
                 Panel(
                     "Age of each bundle",
-                    "Since it was trained. The alert is at 8 days, for a schedule of once a week.",
+                    "Since it was trained. The alert is at 50 hours, for a schedule of once a night.",
                     "s",
                     (
                         Query(
@@ -25,7 +25,7 @@ ROLLOUTS = Dashboard(
                         ),
                     ),
                     kind="stat",
-                    red_above=691_200,
+                    red_above=180_000,
                 ),
                 Panel(
                     "Traffic",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ from redis import Redis
 from features import build as build_module
 from features.embedded import EmbeddedRedis
 from features.feast_store import FeastOnlineStore
-from features.marker import materialized
+from features.marker import materialized, materialized_at
 from features.prepare import EMBEDDED_MARKER, STATE_NAME, Prepared, PrepareError, Report, prepare, read_schema
 from features.progress import silent
 from features.store import OnlineStoreError
@@ -47,6 +48,18 @@ def test_the_second_run_finds_all_done(home: Path, redis_url: str) -> None:
     assert (prepared.users, prepared.items, prepared.events) == (13, 10, 120)
     assert prepared.schema == read_schema(home / "features").fingerprint() == films().schema.fingerprint()
     assert materialized(redis_url) == prepared.version
+
+
+def test_every_run_says_when_the_rows_were_up_to_date(home: Path, redis_url: str) -> None:
+    assert materialized_at(redis_url) is None
+    moments = []
+    for _ in range(2):
+        began = time.time()
+        run(home, redis_url)
+        moments.append(materialized_at(redis_url))
+        assert moments[-1] is not None
+        assert began - 1e-3 <= moments[-1] <= time.time() + 1e-3
+    assert moments[0] < moments[1], "also a run that finds all done"
 
 
 def test_an_emptied_redis_is_filled_again_without_building(home: Path, redis_url: str) -> None:

@@ -8,6 +8,8 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.api import create_api
+
+from serving.envelope import Envelope
 from serving.live import Live
 from serving.prometheus import AGE_BUCKETS, REQUEST_BUCKETS, STAGE_BUCKETS, PrometheusRecorder
 from serving.types import Recommendation
@@ -88,6 +90,29 @@ def test_only_the_bundle_in_service_is_shown():
     recorder.in_service("films", "7")
     recorder.in_service("films", "8")
     assert [name for name in samples(recorder) if "bundle" in name] == ["marquee_bundle_info|films|8"]
+
+
+async def test_what_is_in_flight_is_counted_until_it_is_over():
+    recorder = PrometheusRecorder()
+
+    async def app(scope, receive, send):
+        assert samples(recorder)["marquee_replica_in_flight"] == 1
+        raise LookupError("x")
+
+    reply = await call(Envelope(app, recorder), "/")
+    assert reply.status == 500
+    assert samples(recorder)["marquee_replica_in_flight"] == 0
+
+
+def test_only_bundles_in_traffic_have_an_age():
+    recorder = PrometheusRecorder()
+    recorder.trained({"a": 1.0, "b": 2.0})
+    recorder.trained({"b": 2.0, "c": 3.0})
+    ages = {name: at for name, at in samples(recorder).items() if "trained" in name}
+    assert ages == {
+        "marquee_trained_timestamp_seconds|b": 2.0,
+        "marquee_trained_timestamp_seconds|c": 3.0,
+    }
 
 
 def test_two_recorders_share_nothing():

@@ -20,11 +20,12 @@ from opentelemetry.trace import StatusCode
 
 from serving import tracing
 from serving.api import create_api
+from serving.envelope import Envelope
 from serving.prometheus import PrometheusRecorder
 from serving.remote import RemoteScorer
 from serving.settings import Settings
 from tests.serving.doubles import FixedSource, ItemScorer, batch_of, fails, query_of
-from tests.serving.fakes import CONFIG, engine_of, post
+from tests.serving.fakes import CONFIG, call, engine_of, post
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED, UNSAMPLED = f"00-{TRACE}-{CALLER}-01", f"00-{TRACE}-{CALLER}-00"
@@ -127,6 +128,16 @@ async def test_what_the_server_failed_is_an_error_and_names_no_user(spans):
     assert (await recommend(app_of(FixedSource("only", fault=fails)))).status == 503
     assert named(spans)["POST /v1/recommendations"].status.status_code is StatusCode.ERROR
     assert '"ann"' not in "".join(span.to_json() for span in spans.get_finished_spans())
+
+
+async def test_an_exchange_that_breaks_off_is_ended_too(spans):
+    async def half(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        raise LookupError("too late")
+
+    with pytest.raises(LookupError):
+        await call(Envelope(half, PrometheusRecorder()), "/")
+    assert [span.name for span in spans.get_finished_spans()] == ["POST"]
 
 
 class Replica:
