@@ -20,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 
-from serving import logs, openapi, problems, wire
+from serving import openapi, problems, wire
 from serving.config import ServeConfig
 from serving.engine import Engine
 from serving.envelope import Envelope

@@ -23,7 +23,7 @@ FEATURES = Dashboard(
                 ),
                 Panel(
                     "Since the last materialisation",
-                    "Age of the offline data online. The alert is at 3 hours, for a schedule of once an hour.",
+                    "Age of the offline data online. The alert is at 3 hours where it is due every hour.",
                     "s",
                     (
                         Query(

@@ -1,5 +1,5 @@
-"""Dashboards and alerts against a service in this process, scraped by a real Prometheus. What only Ray or
-several bundles make is left to the cluster's test, which calls the same function."""
+"""Dashboards and alerts against a service in this process, scraped by a real Prometheus. What only Ray makes
+is left to the cluster's test, which calls the same function."""
 
 from __future__ import annotations
 
@@ -14,17 +14,23 @@ import pytest
 import uvicorn
 
 from serving.api import create_api
+from serving.bundle_metrics import BundleMetrics
 from serving.cache import LatestAnswers
-from serving.config import CacheConfig
+from serving.config import CacheConfig, ShadowConfig, Traffic
+from serving.engine import Engine
+from serving.live import Live
 from serving.ports import free_block
 from serving.prometheus import PrometheusRecorder
+from serving.shadow import Shadows
+from serving.traffic import Table
 from tests.observability.answers import Asked, asked, assert_every_query_answers, metrics, whether
 from tests.observability.prometheus_server import need_prometheus, prometheus
 from tests.serving.doubles import FixedSource, batch_of, fails
 from tests.serving.fakes import CONFIG, engine_of
+from training.manifest import BundleError
 
-ELSEWHERE = re.compile(r"ray_|marquee_shadow_|marquee_bundle_(?!info$)")
-"""Ray's own series, and those of several bundles in traffic."""
+ELSEWHERE = re.compile(r"ray_")
+"""Ray's own series."""
 
 
 def elsewhere(metric: str) -> bool:
@@ -40,16 +46,26 @@ def service() -> Iterator[str]:
     plain = engine_of(broken, popular, recorder=recorder)
     engine = replace(plain, recommend=replace(plain.recommend, cache=LatestAnswers(CacheConfig())))
     recorder.in_service(engine.bundle, engine.version)
-    recorder.trained({engine.version: time.time()})
     recorder.online_store(True, time.time())
     port = free_block()[0]
-    config = uvicorn.Config(create_api(lambda: engine, CONFIG, recorder), port=port, log_config=None)
+    config = uvicorn.Config(create_api(live(engine, recorder), CONFIG, recorder), port=port, log_config=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     yield f"127.0.0.1:{port}"
     server.should_exit = True
     thread.join()
+
+
+def live(engine: Engine, recorder: PrometheusRecorder) -> Live:
+    """The engine in production, and again under another version as a shadow."""
+    metrics = BundleMetrics(recorder.registry)
+    metrics.refused(BundleError("altered"))
+    found = Live(metrics, Shadows(ShadowConfig(share=1.0), metrics))
+    entries = [{"bundle": "a", "weight": 100}, {"bundle": "b", "shadow": True}]
+    made = replace(engine, trained_at=time.time())
+    found.swap(Table.of(Traffic.model_validate({"traffic": entries}), [made, replace(made, version="b")]))
+    return found
 
 
 @pytest.fixture(scope="module")

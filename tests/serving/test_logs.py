@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from serving import logs
 from serving.api import create_api
 from serving.config import LogsConfig
+from serving.live import Live
 from serving.prometheus import PrometheusRecorder
 from tests.serving.doubles import FixedSource, batch_of, fails, takes
 from tests.serving.fakes import CONFIG, engine_of, post
@@ -31,7 +33,7 @@ def put_back() -> Iterator[None]:
 def app_of(access: float, *sources):
     engine = engine_of(*sources)
     config = CONFIG.model_copy(update={"logs": LogsConfig(format="json", access=access)})
-    return create_api(lambda: engine, config, PrometheusRecorder())
+    return create_api(Live.of(engine), config, PrometheusRecorder())
 
 
 def lines(capsys) -> list[dict]:
@@ -93,10 +95,9 @@ async def test_by_default_only_what_failed_is_said(capsys):
 async def test_a_defect_is_said_with_its_traceback_and_the_request(capsys):
     logs.configure(LogsConfig(format="json"), None)
 
-    def broken():
-        raise LookupError("a\nb")
-
-    await ask(create_api(broken, CONFIG, PrometheusRecorder()), x_request_id="r-9")
+    broken = mock.AsyncMock(side_effect=LookupError("a\nb"))
+    with mock.patch.object(Live, "answer", broken):
+        await ask(app_of(0.0), x_request_id="r-9")
     said = lines(capsys)
     assert [line["request_id"] for line in said] == ["r-9", "r-9"]
     [defect] = [line for line in said if "exception" in line]

@@ -8,7 +8,6 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.api import create_api
-
 from serving.envelope import Envelope
 from serving.live import Live
 from serving.prometheus import AGE_BUCKETS, REQUEST_BUCKETS, STAGE_BUCKETS, PrometheusRecorder
@@ -102,17 +101,6 @@ async def test_what_is_in_flight_is_counted_until_it_is_over():
     reply = await call(Envelope(app, recorder), "/")
     assert reply.status == 500
     assert samples(recorder)["marquee_replica_in_flight"] == 0
-
-
-def test_only_bundles_in_traffic_have_an_age():
-    recorder = PrometheusRecorder()
-    recorder.trained({"a": 1.0, "b": 2.0})
-    recorder.trained({"b": 2.0, "c": 3.0})
-    ages = {name: at for name, at in samples(recorder).items() if "trained" in name}
-    assert ages == {
-        "marquee_trained_timestamp_seconds|b": 2.0,
-        "marquee_trained_timestamp_seconds|c": 3.0,
-    }
 
 
 def test_two_recorders_share_nothing():

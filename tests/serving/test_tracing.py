@@ -21,6 +21,7 @@ from opentelemetry.trace import StatusCode
 from serving import tracing
 from serving.api import create_api
 from serving.envelope import Envelope
+from serving.live import Live
 from serving.prometheus import PrometheusRecorder
 from serving.remote import RemoteScorer
 from serving.settings import Settings
@@ -45,7 +46,7 @@ def spans(monkeypatch) -> InMemorySpanExporter:
 
 def app_of(*sources):
     engine = engine_of(*sources)
-    return create_api(lambda: engine, CONFIG, PrometheusRecorder())
+    return create_api(Live.of(engine), CONFIG, PrometheusRecorder())
 
 
 def named(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:

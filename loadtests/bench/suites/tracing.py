@@ -32,6 +32,7 @@ from serving import tracing
 from serving.api import create_api
 from serving.assemble import build_stages, compose
 from serving.config import CacheConfig, ServeConfig
+from serving.live import Live
 from serving.prometheus import PrometheusRecorder
 from training.bundle import read_bundle
 
@@ -142,7 +143,7 @@ def _application(world: World) -> Iterator[tuple[asyncio.Runner, ASGIApp]]:
         store = FeastOnlineStore(bundle.schema, redis_url)
         try:
             engine = compose(bundle, build_stages(bundle, config), store, config, recorder)
-            yield runner, create_api(lambda: engine, config, recorder)
+            yield runner, create_api(Live.of(engine), config, recorder)
         finally:
             runner.run(store.close())
 
