@@ -8,7 +8,6 @@ Does not belong here: what the user sees (`serving.cli`), and clusters that exis
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
@@ -17,7 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,8 +124,9 @@ def write_admin_token(settings: Settings) -> None:
         return
     file = settings.admin_token_file
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         with (
-            contextlib.suppress(FileExistsError),
+            suppress(FileExistsError),
             open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as made,
         ):
             made.write(secrets.token_urlsafe(32) + "\n")

@@ -173,7 +173,7 @@ def test_a_process_that_ignores_sigterm_is_killed() -> None:
 
 
 def test_the_admin_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path)
+    settings = Settings(home=tmp_path / "not there yet")
     assert settings.read_admin_token() is None
     write_admin_token(settings)
     token = settings.read_admin_token()
