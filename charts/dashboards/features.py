@@ -23,7 +23,7 @@ FEATURES = Dashboard(
                 ),
                 Panel(
                     "Since the last materialisation",
-                    "Age of the offline data online. The alert is at 3 hours where it is due every hour.",
+                    "Age of the offline data online. The alert is at 3 hours; the schedule is hourly.",
                     "s",
                     (
                         Query(

@@ -14,6 +14,7 @@ import pytest
 from features.embedded import EmbeddedRedis
 from features.prepare import prepare
 from serving.ports import free_block
+from tests.collector import Collector, collecting
 from training.bundle import read_bundle, write_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,8 +64,19 @@ def other_bundle(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
+def collector() -> Iterator[Collector]:
+    """Takes the cluster's spans."""
+    with collecting() as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
 def cluster(
-    bundle_dir: Path, home: Path, redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
+    bundle_dir: Path,
+    home: Path,
+    redis: EmbeddedRedis,
+    collector: Collector,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Cluster]:
     log = tmp_path_factory.mktemp("cluster") / "log"
     command = [
@@ -83,7 +95,7 @@ def cluster(
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **traced(collector)},
         ) as process,
     ):
         assert process.stdout is not None
@@ -96,6 +108,15 @@ def cluster(
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(60) == 0
+
+
+def traced(collector: Collector) -> dict[str, str]:
+    """Only what a request's own `traceparent` samples is."""
+    return {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OTEL_TRACES_SAMPLER": "parentbased_always_off",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",  # ms
+    }
 
 
 @pytest.fixture

@@ -6,12 +6,9 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -25,6 +22,7 @@ from serving.live import Live
 from serving.prometheus import PrometheusRecorder
 from serving.remote import RemoteScorer
 from serving.settings import Settings
+from tests.collector import Collector, collecting
 from tests.serving.doubles import FixedSource, ItemScorer, batch_of, fails, query_of
 from tests.serving.fakes import CONFIG, call, engine_of, post
 
@@ -195,27 +193,10 @@ def test_traces_are_on_where_a_collector_is_named(environ, on):
     assert Settings.read(environ).traced is on
 
 
-class Collector(BaseHTTPRequestHandler):
-    got: list[tuple[str, bytes]] = []  # noqa: RUF012
-
-    def do_POST(self) -> None:
-        self.got.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
-def collector() -> Iterator[str]:
-    Collector.got.clear()
-    with HTTPServer(("127.0.0.1", 0), Collector) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+def collector() -> Iterator[Collector]:
+    with collecting() as one:
+        yield one
 
 
 EXPORTING = """
@@ -235,8 +216,7 @@ print(json.dumps([reply.headers["traceparent"] for reply in replies]))
 @pytest.mark.parametrize(("share", "kept"), [("1", 20), ("0", 0)])
 def test_spans_reach_the_collector_that_the_environment_names(collector, share, kept):
     environ = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
-        "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
         "OTEL_TRACES_SAMPLER_ARG": share,
         "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=tests",
@@ -251,12 +231,8 @@ def test_spans_reach_the_collector_that_the_environment_names(collector, share, 
     )
     told = {header.split("-")[1] for header in json.loads(done.stdout.splitlines()[-1])}
     assert len(told) == 20
-    exported = [ExportTraceServiceRequest.FromString(body) for path, body in Collector.got]
-    resources = [one for request in exported for one in request.resource_spans]
-    traces = {span.trace_id.hex() for one in resources for scope in one.scope_spans for span in scope.spans}
-    assert traces == (told if kept else set())
-    for one in resources:
+    assert {span.trace_id.hex() for span in collector.spans} == (told if kept else set())
+    for one in collector.received:
         said = {pair.key: pair.value.string_value for pair in one.resource.attributes}
         assert said["service.name"] == "marquee"
         assert said["deployment.environment.name"] == "tests"
-    assert {path for path, _ in Collector.got} == ({"/v1/traces"} if kept else set())
