@@ -155,7 +155,7 @@ RAY = Dashboard(
                 Panel(
                     "GPU memory",
                     "Used memory of each GPU.",
-                    "decmbytes",
+                    "mbytes",
                     (_ray("ray_node_gram_used", "ip, GpuIndex", "{{ip}} {{GpuIndex}}", "max"),),
                 ),
             ),

@@ -1,8 +1,10 @@
 """One request over four deployments is one trace."""
 
 import time
+from pathlib import Path
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
 from tests.collector import Collector
@@ -19,9 +21,12 @@ BELOW = {
 }
 
 
-def test_the_spans_of_all_replicas_are_one_trace(client: httpx.Client, collector: Collector) -> None:
+def test_the_spans_of_all_replicas_are_one_trace(
+    client: httpx.Client, collector: Collector, home: Path
+) -> None:
     sampled = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
-    body = {"user_id": "somebody", "count": 7, "explain": True, "timeout_ms": 5_000}
+    users = pq.read_table(home / "data" / "users.parquet", columns=["user_id"])["user_id"]
+    body = {"user_id": users[9].as_py(), "count": 7, "explain": True, "timeout_ms": 5_000}
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:  # a stage may miss its budget once on a busy machine
         reply = client.post("/v1/recommendations", json=body, headers=sampled)
