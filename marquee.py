@@ -8,16 +8,23 @@ import sys
 import typer
 
 COMMANDS = {
-    # command: (module that has the function of that name, what `marquee --help` says of it)
+    # command: (module that has the function or group of that name, what `marquee --help` says of it)
     "doctor": ("serving.cli", "Check that this machine can run Marquee."),
     "data": ("training.data.cli", "Fetch or read a data set and write it in the common schema."),
     "features": ("features.cli", "Build the features and materialise them into Redis."),
-    "train": ("training.cli", "Train the models and write a bundle."),
+    "train": ("training.cli", "Train the models and write a bundle; or submit, list, cancel on a cluster."),
     "evaluate": ("serving.evaluation_cli", "Evaluate the served pipeline on held-out interactions."),
     "serve": ("serving.cli", "Serve a bundle over HTTP on Ray Serve."),
     "exporter": ("serving.exporter_cli", "Show Prometheus the metrics of all replicas of a pod."),
     "recommend": ("serving.client_cli", "Ask a running server for a user's recommendations."),
     "similar": ("serving.client_cli", "Ask a running server for items similar to an item."),
+    "rollout": ("k8s.rollout_cli", "Move traffic between bundles: canary, shadow, promote, roll back."),
+    "cluster": ("k8s.cluster_cli", "Look at what runs on a Kubernetes cluster."),
+}
+
+SUBCOMMANDS = {
+    # command that also works alone: module whose `mount` adds subcommands to it
+    "train": "k8s.train_cli",
 }
 
 
@@ -26,8 +33,16 @@ def build(called: str | None) -> typer.Typer:
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback(help="Marquee: Kubernetes-native recommendation serving.")(_root)
     for name, (module, summary) in COMMANDS.items():
-        function = getattr(importlib.import_module(module), name) if name == called else _root
-        app.command(name, help=summary)(function)
+        command = getattr(importlib.import_module(module), name) if name == called else _root
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        elif name == called and name in SUBCOMMANDS:
+            group = typer.Typer(invoke_without_command=True, help=summary)
+            group.callback()(command)
+            importlib.import_module(SUBCOMMANDS[name]).mount(group)
+            app.add_typer(group, name=name)
+        else:
+            app.command(name, help=summary)(command)
     return app
 
 

@@ -32,12 +32,15 @@ Home = Annotated[Path, typer.Option(envvar="MARQUEE_HOME", help="Where data, fea
 
 
 def train(
+    context: typer.Context,
     home: Home = Path(".marquee"),
     workers: Annotated[int, typer.Option(min=1, max=64, help="Data-parallel processes.")] = DEFAULT.workers,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = DEFAULT.seed,
     force: Annotated[bool, typer.Option("--force", help="Train anew even if nothing has changed.")] = False,
 ) -> None:
     """Train the models on Ray and write a bundle."""
+    if context.invoked_subcommand is not None:
+        return
     recipe = Recipe(seed=seed, workers=workers)
     try:
         schema = _schema(home)

@@ -1,0 +1,108 @@
+"""`marquee rollout watch`: drives every rollout that has a record, one turn each, for ever.
+
+Does not belong here: one rollout's turn (`k8s.driver`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from k8s.client import CONFIG_MAPS, Cluster
+from k8s.driver import LONGEST_POLL_S, Driver, Said, poll_s
+from k8s.errors import ControlError, Unavailable
+from k8s.rayservice import LABEL, RayServiceTarget, rollouts
+from k8s.rollout import QUIET
+from k8s.signals import SignalSource
+from k8s.target import Target
+
+log = logging.getLogger(__name__)
+
+
+class Fleet(Protocol):
+    """The targets that may have a rollout."""
+
+    def targets(self) -> dict[str, Target]:
+        """By name; every call may find others."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Returns when a rollout may have begun, at the latest after so many seconds."""
+        ...
+
+
+class Namespace:
+    """The RayServices of one namespace that have a record."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self._cluster, self._namespace = cluster, namespace
+
+    def targets(self) -> dict[str, Target]:
+        names = rollouts(self._cluster, self._namespace)
+        return {name: RayServiceTarget(self._cluster, self._namespace, name) for name in names}
+
+    def wait(self, seconds: float) -> None:
+        try:
+            next(self._cluster.watch(CONFIG_MAPS, self._namespace, seconds, LABEL), None)
+        except Unavailable as error:
+            log.warning("%s", error)
+
+
+class Single:
+    """One target."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def targets(self) -> dict[str, Target]:
+        return {self._target.name: self._target}
+
+    def wait(self, seconds: float) -> None:
+        self._target.wait(seconds)
+
+
+@dataclass(slots=True)
+class Controller:
+    """Attributes:
+    signals: makes a source for a target.
+    said: told each decision.
+    """
+
+    fleet: Fleet
+    signals: Callable[[Target], SignalSource | None]
+    said: Said
+    _drivers: dict[str, Driver] = field(default_factory=dict, init=False)
+
+    def run(self) -> None:
+        while True:
+            self.fleet.wait(self.round())
+
+    def round(self) -> float:
+        """One turn of every rollout under way; what fails for one is logged and does not hold up the others.
+
+        Returns:
+            s until the next round.
+        """
+        try:
+            targets = self.fleet.targets()
+        except ControlError as error:
+            log.warning("%s", error)
+            return LONGEST_POLL_S / 2
+        for gone in self._drivers.keys() - targets.keys():
+            del self._drivers[gone]
+        return min([self._turn(name, target) for name, target in targets.items()], default=LONGEST_POLL_S)
+
+    def _turn(self, name: str, target: Target) -> float:
+        try:
+            record = target.load()
+            if record is None or record.rollout.state.phase.over:
+                return LONGEST_POLL_S
+            if name not in self._drivers:
+                self._drivers[name] = Driver(target, self.signals(target), self.said)
+            rollout, decision = self._drivers[name].turn()
+        except ControlError as error:
+            log.warning("%s: %s", target.name, error)
+            return LONGEST_POLL_S / 2
+        return poll_s(rollout) if decision.action in QUIET else 0.0

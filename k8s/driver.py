@@ -1,0 +1,144 @@
+"""Drives a rollout: read, decide, remember, write, announce, wait; again until it is over. All memory is in
+the target's record, so any number of drivers may run and die: revisions arbitrate between them.
+
+Does not belong here: decisions (`k8s.rollout`).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from k8s.errors import Conflict, ControlError, NotFound, Rejected, Unavailable
+from k8s.guardrails import Signals
+from k8s.plan import Phase, Rollout
+from k8s.rollout import QUIET, Action, Decision, decide
+from k8s.signals import SignalSource
+from k8s.target import Observed, Record, Target
+
+log = logging.getLogger(__name__)
+
+POLLS = 4
+"""Looks in a window. A fault fills the window one window after it began, and is seen a quarter later: in less
+than two windows."""
+
+LONGEST_POLL_S = 30.0
+"""s; so that a hand on the traffic is seen soon whatever the window."""
+
+CONFLICTS = 6
+"""Attempts in one turn when somebody else writes; KubeRay writes a RayService's status every few seconds."""
+
+CONFLICT_S = 0.2
+"""s before the second attempt at most; doubled each time, and random, so that two writers part."""
+
+Said = Callable[[Rollout, Decision], None]
+
+
+@dataclass(slots=True)
+class Driver:
+    """One rollout's driver.
+
+    Attributes:
+        signals: None where nobody can be asked: it will hold, and roll back in the end.
+        said: told each decision, holds too.
+    """
+
+    target: Target
+    signals: SignalSource | None
+    said: Said = lambda _rollout, _decision: None
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    _announced: tuple[str, int] | None = field(default=None, init=False)
+    _rejected: str = field(default="", init=False)
+
+    def drive(self) -> Rollout:
+        """Until the rollout is over. What does not answer is asked again, for ever.
+
+        Raises:
+            ControlError: what waiting does not mend: no permission, no such target.
+        """
+        while True:
+            try:
+                rollout, decision = self.turn()
+            except Unavailable as error:
+                log.warning("%s: %s", self.target.name, error)
+                self.sleep(LONGEST_POLL_S / POLLS)
+                continue
+            if rollout.state.phase.over:
+                return rollout
+            if decision.action in QUIET:
+                self.target.wait(poll_s(rollout))
+
+    def turn(self) -> tuple[Rollout, Decision]:
+        """Decides once and carries it out; where somebody else wrote meanwhile, from the start again."""
+        for attempt in range(CONFLICTS):
+            record = self._load()
+            observed = self.target.read()
+            decision = self._decide(record.rollout, observed)
+            try:
+                return self._carry_out(record, observed, decision), decision
+            except Conflict as conflict:
+                log.info("%s: %s", self.target.name, conflict)
+                self.sleep(random.uniform(0, CONFLICT_S * 2**attempt))
+        text = "others write all the time; the next turn decides again"
+        return record.rollout, Decision(Action.HOLD, record.rollout.state, None, text)
+
+    def _load(self) -> Record:
+        record = self.target.load()
+        if record is None:
+            raise NotFound(f"there is no rollout of {self.target.name}; start one: `marquee rollout canary`")
+        self._announce(record.rollout)
+        return record
+
+    def _decide(self, rollout: Rollout, observed: Observed) -> Decision:
+        plan, state, now = rollout.plan, rollout.state, self.clock()
+        refused = observed.refused.get(plan.candidate, "") or self._rejected
+        seen = self._read_signals(rollout, now) if state.phase is Phase.PROGRESSING else None
+        return decide(plan, state, observed.traffic, seen, now, refused)
+
+    def _read_signals(self, rollout: Rollout, now: float) -> Signals | None:
+        """No older than the candidate's first exposure: what it did in an earlier rollout does not count."""
+        plan, exposed = rollout.plan, rollout.state.exposed
+        window = plan.window_s if exposed is None else min(plan.window_s, max(1.0, now - exposed))
+        if self.signals is None:
+            return None
+        try:
+            return self.signals.read(plan.production_version, plan.candidate_version, window)
+        except Unavailable as error:
+            log.warning("%s", error)
+            return None
+
+    def _carry_out(self, record: Record, observed: Observed, decision: Decision) -> Rollout:
+        """Remembers the intention, then acts: killed in between, the next driver knows what was meant."""
+        rollout = replace(record.rollout, state=decision.state)
+        if decision.state != record.rollout.state:
+            self.target.save(rollout, record.revision)
+        try:
+            if decision.traffic is not None:
+                self.target.write(decision.traffic, observed.revision)
+        except Rejected as error:
+            if rollout.state.phase is not Phase.PROGRESSING:
+                raise
+            self._rejected = str(error)
+        self._announce(rollout)
+        self.said(rollout, decision)
+        return rollout
+
+    def _announce(self, rollout: Rollout) -> None:
+        """Once by this driver; the target sees to once among all. Words must not hold up deeds."""
+        key = (rollout.plan.id, rollout.state.decision)
+        if key == self._announced:
+            return
+        try:
+            self.target.announce(rollout)
+            self._announced = key
+        except ControlError as error:
+            log.warning("a decision could not be recorded: %s", error)
+
+
+def poll_s(rollout: Rollout) -> float:
+    """s between two looks."""
+    return min(LONGEST_POLL_S, rollout.plan.window_s / POLLS)

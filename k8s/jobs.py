@@ -1,0 +1,238 @@
+"""Training on a cluster: RayJobs, made from the chart's template or from a few sizes.
+
+Does not belong here: what a training does; the job runs `marquee train`.
+"""
+
+from __future__ import annotations
+
+import copy
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+
+from k8s.client import CONFIG_MAPS, PODS, RAY_JOBS, Cluster, Object
+from k8s.errors import ControlError, NotFound
+
+COMPONENT = {"app.kubernetes.io/component": "train", "app.kubernetes.io/managed-by": "marquee"}
+
+KEY = "rayjob.yaml"
+"""Of the ConfigMap `<release>-train-template`."""
+
+INSTANCE = "app.kubernetes.io/instance"
+
+SILENCE_S = 600.0
+"""s without a line after which following a log ends: an epoch of the largest catalogue says nothing for that
+long."""
+
+KEEP_S = 86_400
+"""s a finished job stays, so that its log can be read the next day."""
+
+DEADLINE_S = 43_200
+"""s after which a job is given up: half a day of GPUs is enough for a mistake."""
+
+
+class JobError(ControlError):
+    """A job that cannot be made or reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What may differ from one training to the next; None leaves the template's.
+
+    Attributes:
+        workers: data-parallel processes, each a pod of the job's own worker group.
+        gpus: of each worker. cpus, memory: of each worker, Kubernetes quantities.
+        entrypoint: the command.
+    """
+
+    image: str | None = None
+    workers: int | None = None
+    gpus: int | None = None
+    cpus: str | None = None
+    memory: str | None = None
+    entrypoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A RayJob: `status` is Ray's (RUNNING, ...), `deployment` KubeRay's (Initializing, Running, ...)."""
+
+    name: str
+    status: str
+    deployment: str
+    message: str
+    started: str
+    ended: str
+
+
+def submit(cluster: Cluster, namespace: str, release: str, sizes: Sizes) -> str:
+    """Creates a RayJob from `<release>-train-template`; without that ConfigMap from `sizes`, which then must
+    name an image.
+
+    Returns:
+        The RayJob's name.
+    """
+    try:
+        template = cluster.get(CONFIG_MAPS, namespace, f"{release}-train-template")
+    except NotFound:
+        if sizes.image is None:
+            text = (
+                f"no ConfigMap {release}-train-template in {namespace}: name the --release, or give --image"
+            )
+            raise JobError(text) from None
+        job = plain(sizes.image)
+    else:
+        job = from_template(template.get("data", {}).get(KEY, ""))
+    name = f"{release}-train-{datetime.now(UTC):%Y%m%d%H%M%S}-{secrets.token_hex(2)}"
+    job["metadata"] = {
+        "name": name,
+        "namespace": namespace,
+        "labels": job.get("metadata", {}).get("labels", {}) | COMPONENT | {INSTANCE: release},
+        "annotations": job.get("metadata", {}).get("annotations", {}),
+    }
+    cluster.create(RAY_JOBS, namespace, sized(job, sizes))
+    return name
+
+
+def from_template(text: str) -> Object:
+    """Raises JobError where the text is no RayJob with one worker group."""
+    try:
+        job = yaml.safe_load(text)
+        groups = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    except (yaml.YAMLError, KeyError, TypeError):
+        job, groups = {}, []
+    if job.get("kind") != RAY_JOBS.kind or len(groups) != 1:
+        raise JobError(f"the template's {KEY} must be one RayJob with one worker group")
+    return dict(job)
+
+
+def sized(job: Object, sizes: Sizes) -> Object:
+    """The job with those sizes, in a copy."""
+    job = copy.deepcopy(job)
+    spec = job["spec"]
+    cluster = spec["rayClusterSpec"]
+    [group] = cluster["workerGroupSpecs"]
+    if sizes.entrypoint is not None:
+        spec["entrypoint"] = sizes.entrypoint
+    if sizes.workers is not None:
+        group |= {"replicas": sizes.workers, "minReplicas": sizes.workers, "maxReplicas": sizes.workers}
+    if sizes.image is not None:
+        for template in (cluster["headGroupSpec"]["template"], group["template"]):
+            template["spec"]["containers"][0]["image"] = sizes.image
+    wanted = {"nvidia.com/gpu": sizes.gpus, "cpu": sizes.cpus, "memory": sizes.memory}
+    given = {name: str(value) for name, value in wanted.items() if value is not None}
+    if given:
+        resources = group["template"]["spec"]["containers"][0].setdefault("resources", {})
+        for kind in ("requests", "limits"):
+            resources[kind] = resources.get(kind, {}) | given
+    return job
+
+
+def plain(image: str) -> Object:
+    """A RayJob with a head and one group of workers, for a cluster without the chart. It trains in an
+    emptyDir: who wants the bundle to stay uses the chart's template, which knows the bundle store."""
+    return {
+        "apiVersion": RAY_JOBS.api_version,
+        "kind": RAY_JOBS.kind,
+        "spec": {
+            "entrypoint": "marquee train",
+            "shutdownAfterJobFinishes": True,
+            "ttlSecondsAfterFinished": KEEP_S,
+            "activeDeadlineSeconds": DEADLINE_S,
+            "submissionMode": "K8sJobMode",
+            "rayClusterSpec": {
+                "headGroupSpec": {
+                    "rayStartParams": {"num-cpus": "0"},
+                    "template": _pod("ray-head", image, {"cpu": "1", "memory": "4Gi"}),
+                },
+                "workerGroupSpecs": [
+                    {
+                        "groupName": "train",
+                        "replicas": 1,
+                        "minReplicas": 1,
+                        "maxReplicas": 1,
+                        "rayStartParams": {},
+                        "template": _pod("ray-worker", image, {"cpu": "4", "memory": "16Gi"}),
+                    }
+                ],
+            },
+        },
+    }
+
+
+def _pod(name: str, image: str, resources: dict[str, str]) -> Object:
+    """A pod that the restricted pod-security profile admits."""
+    return {
+        "spec": {
+            "automountServiceAccountToken": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 1000,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": name,
+                    "image": image,
+                    "env": [{"name": "MARQUEE_HOME", "value": "/tmp/marquee"}],
+                    "resources": {"requests": dict(resources), "limits": dict(resources)},
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],
+                }
+            ],
+            "volumes": [{"name": "scratch", "emptyDir": {}}],
+        }
+    }
+
+
+def jobs(cluster: Cluster, namespace: str, release: str) -> list[Job]:
+    """The release's trainings, newest first: those of `submit` and of the chart's CronJob."""
+    found = cluster.list(RAY_JOBS, namespace, f"{INSTANCE}={release}")
+    mine = [job for job in found if job["metadata"].get("labels", {}).get(INSTANCE) == release]
+    mine.sort(key=lambda job: str(job["metadata"].get("creationTimestamp", "")), reverse=True)
+    return [_job(job) for job in mine]
+
+
+def _job(job: Object) -> Job:
+    status: dict[str, Any] = job.get("status", {})
+    return Job(
+        name=job["metadata"]["name"],
+        status=status.get("jobStatus", ""),
+        deployment=status.get("jobDeploymentStatus", ""),
+        message=status.get("message", "") or status.get("reason", ""),
+        started=status.get("startTime", ""),
+        ended=status.get("endTime", ""),
+    )
+
+
+def logs(cluster: Cluster, namespace: str, name: str, *, follow: bool, tail: int | None) -> Iterator[str]:
+    """Lines of the pod that submitted the job; KubeRay names its Job like the RayJob.
+
+    Raises:
+        JobError: there is no such pod yet, or no more.
+    """
+    label = "batch.kubernetes.io/job-name"
+    found = cluster.list(PODS, namespace, f"{label}={name}")
+    pods = [pod for pod in found if pod["metadata"].get("labels", {}).get(label) == name]
+    if not pods:
+        state = _job(cluster.get(RAY_JOBS, namespace, name))
+        raise JobError(
+            f"{name} has no submitter pod now (it is {state.deployment or 'new'}): try again later"
+        )
+    newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+    return cluster.log(namespace, newest["metadata"]["name"], follow=follow, tail=tail, seconds=SILENCE_S)
+
+
+def cancel(cluster: Cluster, namespace: str, name: str, *, delete: bool) -> None:
+    """Stops a job and frees its pods; the RayJob stays, suspended, unless it is to be deleted."""
+    if delete:
+        cluster.delete(RAY_JOBS, namespace, name)
+    else:
+        cluster.patch(RAY_JOBS, namespace, name, {"spec": {"suspend": True}})

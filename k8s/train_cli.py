@@ -1,0 +1,111 @@
+"""`marquee train submit|logs|list|cancel`: options and output. `marquee train` alone is `training.cli`'s.
+
+Does not belong here: what a job is (`k8s.jobs`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from k8s import jobs
+from k8s.console import (
+    Context,
+    Kubeconfig,
+    Namespace,
+    Output,
+    OutputOption,
+    cluster,
+    failing,
+    out,
+    print_json,
+)
+
+Release = Annotated[str, typer.Option(help="The Helm release, whose template and labels are used.")]
+JobName = Annotated[str, typer.Argument(help="A RayJob's name, as `marquee train list` shows it.")]
+
+
+def mount(train: typer.Typer) -> None:
+    """Adds the commands."""
+    for command in (submit, logs, list_jobs, cancel):
+        train.command("list" if command is list_jobs else command.__name__)(command)
+
+
+def submit(
+    release: Release = "marquee",
+    image: Annotated[str | None, typer.Option(help="By default the template's.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Data-parallel workers.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, max=16, help="GPUs of each worker.")] = None,
+    cpus: Annotated[str | None, typer.Option(help="Cores of each worker, e.g. 4.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory of each worker, e.g. 16Gi.")] = None,
+    entrypoint: Annotated[str | None, typer.Option(help="The command, instead of the template's.")] = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Train on the cluster: a RayJob with workers of its own."""
+    sizes = jobs.Sizes(image, workers, gpus, cpus, memory, entrypoint)
+    with failing():
+        api, where = cluster(kubeconfig, context, namespace)
+        name = jobs.submit(api, where, release, sizes)
+    if output is Output.JSON:
+        print_json({"namespace": where, "name": name})
+    else:
+        out.print(f"Submitted {name}; `marquee train logs {name} -n {where} --follow`", soft_wrap=True)
+
+
+def logs(
+    name: JobName,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False,
+    tail: Annotated[int | None, typer.Option(min=1, help="Only the latest lines.")] = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Show a training's log."""
+    with failing():
+        api, where = cluster(kubeconfig, context, namespace)
+        for line in jobs.logs(api, where, name, follow=follow, tail=tail):
+            typer.echo(line)
+
+
+def list_jobs(
+    release: Release = "marquee",
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """List the trainings of a release, newest first."""
+    with failing():
+        api, where = cluster(kubeconfig, context, namespace)
+        found = jobs.jobs(api, where, release)
+    if output is Output.JSON:
+        print_json([dataclasses.asdict(job) for job in found])
+        return
+    table = Table(title=f"Trainings of {escape(release)} in {escape(where)}", title_justify="left")
+    for column in ("name", "job", "deployment", "started", "ended", "message"):
+        table.add_column(column, overflow="fold")
+    for job in found:
+        cells = (job.name, job.status, job.deployment, job.started, job.ended, job.message)
+        table.add_row(*map(escape, cells))
+    out.print(table if found else f"No training of {escape(release)} in {escape(where)} yet.")
+
+
+def cancel(
+    name: JobName,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete the RayJob, its log too.")] = False,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Stop a training and free its pods."""
+    with failing():
+        api, where = cluster(kubeconfig, context, namespace)
+        jobs.cancel(api, where, name, delete=delete)
+    out.print(f"{'Deleted' if delete else 'Suspended'} {escape(name)}")
