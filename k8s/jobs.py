@@ -69,36 +69,42 @@ class Job:
     ended: str
 
 
-def submit(cluster: Cluster, namespace: str, release: str, sizes: Sizes) -> str:
-    """Creates a RayJob from `<release>-train-template`; without that ConfigMap from `sizes`, which then must
-    name an image.
+def template(cluster: Cluster, namespace: str, release: str, image: str | None) -> Object:
+    """The RayJob in the ConfigMap `<release>-train-template`; where there is none, a plain one of that image.
+
+    Raises:
+        JobError: neither.
+    """
+    name = f"{release}-train-template"
+    try:
+        found = cluster.get(CONFIG_MAPS, namespace, name)
+    except NotFound:
+        if image is None:
+            text = f"no ConfigMap {name} in {namespace}: name the --release, or give --image"
+            raise JobError(text) from None
+        return plain(image)
+    return parse(found.get("data", {}).get(KEY, ""))
+
+
+def submit(cluster: Cluster, namespace: str, release: str, job: Object, sizes: Sizes) -> str:
+    """Creates the RayJob, with those sizes and under a name of its own.
 
     Returns:
-        The RayJob's name.
+        The name.
     """
-    try:
-        template = cluster.get(CONFIG_MAPS, namespace, f"{release}-train-template")
-    except NotFound:
-        if sizes.image is None:
-            text = (
-                f"no ConfigMap {release}-train-template in {namespace}: name the --release, or give --image"
-            )
-            raise JobError(text) from None
-        job = plain(sizes.image)
-    else:
-        job = from_template(template.get("data", {}).get(KEY, ""))
     name = f"{release}-train-{datetime.now(UTC):%Y%m%d%H%M%S}-{secrets.token_hex(2)}"
-    job["metadata"] = {
+    given = job.get("metadata", {})
+    metadata = {
         "name": name,
         "namespace": namespace,
-        "labels": job.get("metadata", {}).get("labels", {}) | COMPONENT | {INSTANCE: release},
-        "annotations": job.get("metadata", {}).get("annotations", {}),
+        "labels": COMPONENT | {INSTANCE: release} | given.get("labels", {}),
+        "annotations": given.get("annotations", {}),
     }
-    cluster.create(RAY_JOBS, namespace, sized(job, sizes))
+    cluster.create(RAY_JOBS, namespace, sized(job | {"metadata": metadata}, sizes))
     return name
 
 
-def from_template(text: str) -> Object:
+def parse(text: str) -> Object:
     """Raises JobError where the text is no RayJob with one worker group."""
     try:
         job = yaml.safe_load(text)
@@ -106,7 +112,7 @@ def from_template(text: str) -> Object:
     except (yaml.YAMLError, KeyError, TypeError):
         job, groups = {}, []
     if job.get("kind") != RAY_JOBS.kind or len(groups) != 1:
-        raise JobError(f"the template's {KEY} must be one RayJob with one worker group")
+        raise JobError("the template must be one RayJob with one worker group")
     return dict(job)
 
 
@@ -213,7 +219,8 @@ def _job(job: Object) -> Job:
 
 
 def logs(cluster: Cluster, namespace: str, name: str, *, follow: bool, tail: int | None) -> Iterator[str]:
-    """Lines of the pod that submitted the job; KubeRay names its Job like the RayJob.
+    """Lines of the pod that submitted the job (submissionMode K8sJobMode); KubeRay names its Job like the
+    RayJob.
 
     Raises:
         JobError: there is no such pod yet, or no more.
@@ -222,10 +229,13 @@ def logs(cluster: Cluster, namespace: str, name: str, *, follow: bool, tail: int
     found = cluster.list(PODS, namespace, f"{label}={name}")
     pods = [pod for pod in found if pod["metadata"].get("labels", {}).get(label) == name]
     if not pods:
-        state = _job(cluster.get(RAY_JOBS, namespace, name))
-        raise JobError(
-            f"{name} has no submitter pod now (it is {state.deployment or 'new'}): try again later"
-        )
+        job = cluster.get(RAY_JOBS, namespace, name)
+        if job.get("spec", {}).get("submissionMode", "K8sJobMode") != "K8sJobMode":
+            head = f"{job.get('status', {}).get('rayClusterName', '<cluster>')}-head-svc"
+            text = f"`kubectl -n {namespace} port-forward svc/{head} 8265` and Ray's dashboard show its log"
+            raise JobError(f"{name} was submitted without a pod of its own: {text}")
+        state = _job(job).deployment or "new"
+        raise JobError(f"{name} has no submitter pod now (it is {state}): try again later")
     newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
     return cluster.log(namespace, newest["metadata"]["name"], follow=follow, tail=tail, seconds=SILENCE_S)
 

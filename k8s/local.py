@@ -127,7 +127,9 @@ class LocalTarget:
                 raise Forbidden(f"{self._url} refuses the admin token: set MARQUEE_ADMIN_TOKEN or --home")
             case 404:
                 raise NotFound(f"{self._url} has no {PATH}: it runs without an admin token, or is no Marquee")
-            case 409 | 412:
+            case 409:
+                raise Forbidden(f"{self._url} may not be moved by hand: {detail}")
+            case 412:
                 raise Conflict(f"somebody else changed the traffic of {self._url}")
             case status if 400 <= status < 500:
                 raise Rejected(f"{self._url} refused the traffic ({status}): {detail}")

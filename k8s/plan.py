@@ -128,15 +128,10 @@ class Plan:
         return Traffic(traffic=(production, candidate))
 
     def promoted(self) -> Traffic:
-        return only(self.candidate)
+        return Traffic.of(self.candidate)
 
     def baseline(self) -> Traffic:
-        return only(self.production)
-
-
-def only(bundle: str) -> Traffic:
-    """All of the traffic on one bundle."""
-    return Traffic(traffic=(TrafficEntry(bundle=bundle, weight=100),))
+        return Traffic.of(self.production)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 
 from k8s.client import CONFIG_MAPS, EVENTS, RAY_SERVICES, Cluster, Object
-from k8s.errors import Conflict, NotFound, Unavailable
+from k8s.errors import Conflict, ControlError, NotFound
 from k8s.plan import Rollout, from_json, to_json
 from k8s.rollout import Action
 from k8s.target import Observed, Record
@@ -112,8 +112,8 @@ class RayServiceTarget:
                 metadata = item["metadata"]
                 if metadata["name"] == self._name and metadata.get("generation") != generation:
                     return
-        except Unavailable:
-            pass
+        except ControlError:
+            pass  # who may not watch waits the time out
         time.sleep(max(0.0, until - time.monotonic()))
 
     @property

@@ -6,6 +6,7 @@ Does not belong here: what a job is (`k8s.jobs`).
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,6 +27,9 @@ from k8s.console import (
 )
 
 Release = Annotated[str, typer.Option(help="The Helm release, whose template and labels are used.")]
+Manifest = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, help="A RayJob in YAML, instead of the release's.")
+]
 JobName = Annotated[str, typer.Argument(help="A RayJob's name, as `marquee train list` shows it.")]
 
 
@@ -37,6 +41,7 @@ def mount(train: typer.Typer) -> None:
 
 def submit(
     release: Release = "marquee",
+    manifest: Manifest = None,
     image: Annotated[str | None, typer.Option(help="By default the template's.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Data-parallel workers.")] = None,
     gpus: Annotated[int | None, typer.Option(min=0, max=16, help="GPUs of each worker.")] = None,
@@ -52,7 +57,11 @@ def submit(
     sizes = jobs.Sizes(image, workers, gpus, cpus, memory, entrypoint)
     with failing():
         api, where = cluster(kubeconfig, context, namespace)
-        name = jobs.submit(api, where, release, sizes)
+        if manifest is not None:
+            job = jobs.parse(manifest.read_text(encoding="utf-8"))
+        else:
+            job = jobs.template(api, where, release, image)
+        name = jobs.submit(api, where, release, job, sizes)
     if output is Output.JSON:
         print_json({"namespace": where, "name": name})
     else:
