@@ -130,13 +130,15 @@ class Cluster:
         self, resource: Resource, namespace: str, seconds: float, selector: str = ""
     ) -> Iterator[tuple[str, Object]]:
         """(event type, object) of what happens within so many seconds, from now on. A dropped connection is
-        opened again where it was; where the server has forgotten that place (410), from now."""
+        opened again where it was; where the server has forgotten that place (410), everything there is comes
+        as MODIFIED, so that nothing is missed."""
         until = time.monotonic() + seconds
-        version: str | None = None
+        version: str | None = self._listed(resource, namespace, selector)[1]
         while (left := until - time.monotonic()) > 0:
             try:
                 if version is None:
-                    version = self._listed(resource, namespace, selector)[1]
+                    items, version = self._listed(resource, namespace, selector)
+                    yield from (("MODIFIED", item) for item in items)
                 for kind, item in self._watched(resource, namespace, selector, version, left):
                     if kind == "ERROR":
                         version = None

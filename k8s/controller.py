@@ -97,10 +97,14 @@ class Controller:
     def _turn(self, name: str, target: Target) -> float:
         try:
             record = target.load()
-            if record is None or record.rollout.state.phase.over:
+            if record is None:
                 return LONGEST_POLL_S
             if name not in self._drivers:
                 self._drivers[name] = Driver(target, self.signals(target), self.said)
+            if record.rollout.state.phase.over:
+                target.read()
+                self._drivers[name].settle(record.rollout)
+                return LONGEST_POLL_S
             rollout, decision = self._drivers[name].turn()
         except ControlError as error:
             log.warning("%s: %s", target.name, error)

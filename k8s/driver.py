@@ -34,6 +34,9 @@ CONFLICTS = 6
 CONFLICT_S = 0.2
 """s before the second attempt at most; doubled each time, and random, so that two writers part."""
 
+EVENT_S = 3_600.0
+"""s an API server keeps an event, unless it is told otherwise."""
+
 Said = Callable[[Rollout, Decision], None]
 
 
@@ -71,6 +74,12 @@ class Driver:
                 return rollout
             if decision.action in QUIET:
                 self.target.wait(poll_s(rollout))
+
+    def settle(self, rollout: Rollout) -> None:
+        """Makes the end of a rollout known that a driver did not live to tell. Later than its event would have
+        stayed, nobody can tell whether it was told."""
+        if self.clock() - rollout.state.decided < EVENT_S:
+            self._announce(rollout)
 
     def turn(self) -> tuple[Rollout, Decision]:
         """Decides once and carries it out; where somebody else wrote meanwhile, from the start again."""
@@ -113,8 +122,11 @@ class Driver:
 
     def _carry_out(self, record: Record, observed: Observed, decision: Decision) -> Rollout:
         """Remembers the intention, then acts: killed in between, the next driver knows what was meant."""
-        rollout = replace(record.rollout, state=decision.state)
-        if decision.state != record.rollout.state:
+        rollout, before = record.rollout, record.rollout.state
+        if decision.state != before:
+            new = decision.state.decision != before.decision
+            state = replace(decision.state, decided=self.clock()) if new else decision.state
+            rollout = replace(rollout, state=state)
             self.target.save(rollout, record.revision)
         try:
             if decision.traffic is not None:

@@ -102,7 +102,7 @@ class LocalTarget:
                 return
             event = {
                 "id": key,
-                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+                "time": datetime.fromtimestamp(state.decided, UTC).isoformat(timespec="seconds"),
                 "action": state.action,
                 "message": state.message,
             }

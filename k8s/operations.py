@@ -7,8 +7,9 @@ Does not belong here: options and output (`k8s.rollout_cli`).
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -57,7 +58,9 @@ def start(target: Target, wish: Wish) -> Rollout:
                 f"traffic is split already ({describe(traffic)}): `marquee rollout rollback` first"
             )
         plan = _plan(wish, observed, traffic)
-        return Rollout(plan, State(message=f"{wish.kind} of {plan.candidate_version} begins"))
+        return Rollout(
+            plan, State(decided=time.time(), message=f"{wish.kind} of {plan.candidate_version} begins")
+        )
 
     return _write(target, started)
 
@@ -70,7 +73,8 @@ def ask_promotion(target: Target, bundle: str | None) -> Rollout:
             plan, state = record.rollout.plan, record.rollout.state
             if bundle not in (None, plan.candidate):
                 raise NotPossible(f"a rollout of {plan.candidate} is under way: roll it back first")
-            return Rollout(plan, promote(plan, state, f"{plan.candidate_version} is promoted by hand").state)
+            asked = promote(plan, state, f"{plan.candidate_version} is promoted by hand")
+            return Rollout(plan, replace(asked.state, decided=time.time()))
         traffic = _table(observed)
         chosen = bundle
         if chosen is None:
@@ -88,9 +92,8 @@ def ask_rollback(target: Target) -> Rollout:
     def rolled_back(record: Record | None, observed: Observed) -> Rollout:
         if record is not None and not record.rollout.state.phase.over:
             plan, state = record.rollout.plan, record.rollout.state
-            return Rollout(
-                plan, roll_back(plan, state, f"{plan.candidate_version} is rolled back by hand").state
-            )
+            asked = roll_back(plan, state, f"{plan.candidate_version} is rolled back by hand")
+            return Rollout(plan, replace(asked.state, decided=time.time()))
         traffic = _table(observed)
         production, *others = [entry.bundle for entry in traffic.traffic]
         if others:
@@ -147,7 +150,7 @@ def _at_once(observed: Observed, candidate: str, production: str, phase: Phase, 
     """No steps and no guardrails: somebody knows what he does."""
     plan = _plan_at_once(observed, candidate, production)
     message = f"{plan.candidate_version} {text}"
-    return Rollout(plan, State(phase=phase, step=-1, action="Asked", message=message))
+    return Rollout(plan, State(phase=phase, step=-1, decided=time.time(), action="Asked", message=message))
 
 
 def _plan_at_once(observed: Observed, candidate: str, production: str) -> Plan:

@@ -144,6 +144,7 @@ class State:
         exposed: unix s when the first step's traffic was first seen in place: no signal is older.
         blind_since: unix s since when data has been missing, or a step has not taken hold; None otherwise.
         decision: counts decisions; names their events.
+        decided: unix s of the latest decision.
         action, message: the latest decision, in words.
     """
 
@@ -153,6 +154,7 @@ class State:
     exposed: float | None = None
     blind_since: float | None = None
     decision: int = 0
+    decided: float = 0.0
     action: str = "Started"
     message: str = ""
 

@@ -89,7 +89,7 @@ class RayServiceTarget:
                 "name": f"{self._name}.{rollout.plan.id}.{state.decision}",
                 "namespace": self._namespace,
             },
-            "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "eventTime": datetime.fromtimestamp(state.decided, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": CONTROLLER,
             "reportingInstance": rollout.plan.id,
             "action": state.action,

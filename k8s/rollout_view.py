@@ -5,7 +5,6 @@ Does not belong here: deciding anything.
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
 from typing import Any
 
@@ -52,7 +51,7 @@ class Shown:
             if self._waiting is not None:
                 self._waiting.update(escape(decision.message))
         elif self._json:
-            print_json({"time": time.time(), "action": decision.action, **facts(rollout)})
+            print_json({"action": decision.action, **facts(rollout)})
         else:
             now = datetime.now().strftime("%H:%M:%S")
             out.print(
@@ -80,6 +79,7 @@ def facts(rollout: Rollout) -> dict[str, Any]:
         "steps": [{"weight": step.weight, "seconds": step.seconds} for step in plan.steps],
         "since": state.since,
         "decision": state.decision,
+        "decided": state.decided,
         "message": state.message,
     }
 
