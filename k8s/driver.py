@@ -76,8 +76,8 @@ class Driver:
                 self.target.wait(poll_s(rollout))
 
     def settle(self, rollout: Rollout) -> None:
-        """Makes the end of a rollout known that a driver did not live to tell. Later than its event would have
-        stayed, nobody can tell whether it was told."""
+        """Tells the end of a rollout that its driver did not live to tell. Once its event would be gone
+        again, nobody knows whether it was told."""
         if self.clock() - rollout.state.decided < EVENT_S:
             self._announce(rollout)
 

@@ -10,17 +10,18 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 from pydantic import ValidationError
 
+from k8s import web
 from k8s.errors import Conflict, Forbidden, NotFound, Rejected, Unavailable
 from k8s.plan import Rollout, from_json, to_json
 from k8s.target import Observed, Record
@@ -51,11 +52,10 @@ class LocalTarget:
         self, url: str, home: Path, token: str | None, transport: httpx.BaseTransport | None = None
     ) -> None:
         self._url = url.rstrip("/")
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self._client = httpx.Client(timeout=CALL_S, headers=headers, transport=transport, trust_env=False)
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._transport = transport
         self._folder = home / "rollouts"
-        address = urlsplit(self._url)
-        self._stem = f"{address.hostname}-{address.port or address.scheme}"
+        self._stem = re.sub(r"[^\w.]+", "-", self._url.partition("://")[2]) or "server"
 
     @property
     def name(self) -> str:
@@ -113,7 +113,8 @@ class LocalTarget:
 
     def _call(self, method: str, **given: Any) -> dict[str, Any]:
         try:
-            response = self._client.request(method, f"{self._url}{PATH}", **given)
+            with web.client(CALL_S, self._transport, self._headers) as client:
+                response = client.request(method, f"{self._url}{PATH}", **given)
             body = response.json()
         except httpx.InvalidURL as error:
             raise Unavailable(f"{self._url} is not a URL ({error}); give --url http://host:port") from None

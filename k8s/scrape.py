@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from k8s import web
 from k8s.errors import Unavailable
 from k8s.guardrails import BundleSignals, ShadowSignals, Signals
 
@@ -44,7 +45,7 @@ class ScrapeSource:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = f"{url.rstrip('/')}/metrics"
-        self._client = httpx.Client(timeout=SCRAPE_S, transport=transport, trust_env=False)
+        self._transport = transport
         self._clock = clock
         self._scrapes: deque[Scrape] = deque(maxlen=SAMPLES)
 
@@ -57,10 +58,11 @@ class ScrapeSource:
 
     def _scrape(self) -> Page:
         try:
-            response = self._client.get(self._url)
+            with web.client(SCRAPE_S, self._transport) as client:
+                response = client.get(self._url)
             response.raise_for_status()
             return parse(response.text)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable(f"no metrics from {self._url}: {error}") from None
         except ValueError as error:
             raise Unavailable(f"{self._url} is not in Prometheus's format: {error}") from None

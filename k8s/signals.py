@@ -12,6 +12,7 @@ from typing import Protocol
 
 import httpx
 
+from k8s import web
 from k8s.errors import Unavailable
 from k8s.guardrails import BundleSignals, ShadowSignals, Signals
 
@@ -40,7 +41,7 @@ class PrometheusSource:
         """
         self._url = url.rstrip("/")
         self._matchers = f",{matchers}" if matchers else ""
-        self._client = httpx.Client(timeout=QUERY_S, transport=transport, trust_env=False)
+        self._transport = transport
 
     def read(self, production: str, candidate: str, window_s: float) -> Signals:
         pattern = "|".join(re.escape(version) for version in (production, candidate))
@@ -100,7 +101,8 @@ class PrometheusSource:
     def _query(self, query: str, *labels: str) -> dict[tuple[str, ...], float]:
         """Values of an instant query by those labels; NaN (0/0) is left out."""
         try:
-            response = self._client.post(f"{self._url}/api/v1/query", data={"query": query})
+            with web.client(QUERY_S, self._transport) as client:
+                response = client.post(f"{self._url}/api/v1/query", data={"query": query})
             answer = response.json()
             if answer["status"] != "success":
                 raise Unavailable(f"Prometheus at {self._url} refused a query: {answer.get('error')}")

@@ -1,6 +1,6 @@
-"""A Kubernetes API over real HTTP on loopback: kmock, and in front of it what kmock 0.8 leaves out and a
-controller rests on: resourceVersion that moves and is checked (409), generation, uid, and watches that begin at
-a resourceVersion and end at their timeout.
+"""A Kubernetes API over real HTTP on loopback: kmock, and in front of it what kmock 0.8 leaves out and
+a controller rests on: a resourceVersion that moves and is checked (409), generation, uid, and watches that
+begin at a resourceVersion and end at their timeout.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def served(folder: Path) -> Iterator[Served]:
             url = str(server.url).rstrip("/")
             found.append(Served(api, url, kubeconfig(folder / "kubeconfig", url), asyncio.get_running_loop()))
             started.set()
-            while not ending.is_set():
+            while not ending.is_set():  # noqa: ASYNC110 - set by another thread
                 await asyncio.sleep(0.02)
 
     thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)

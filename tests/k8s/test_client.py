@@ -65,7 +65,7 @@ def test_no_kubeconfig_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_no_server_says_where(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="127.0.0.1:1"):
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
         Cluster.connect(str(kubeconfig(tmp_path / "k", "http://127.0.0.1:1"))).get(PODS, "prod", "a")
 
 

@@ -11,7 +11,6 @@ from k8s.guardrails import Signals
 from k8s.plan import DamagedRecord, Phase, Plan, PlanError, Rollout, State, Step, from_json, to_json
 from k8s.rollout import QUIET, Action, decide, goal, promote, roll_back
 from serving.config import Traffic, TrafficEntry
-
 from tests.k8s.worlds import ERRORS, GOOD, HEALTHY, NEW, OLD, plan
 
 FOREIGN = Traffic(traffic=(TrafficEntry(bundle=OLD, weight=60), TrafficEntry(bundle=NEW, weight=40)))
@@ -108,7 +107,7 @@ def test_deployments_that_disagree_stop_it() -> None:
 
 
 def test_a_step_taken_back_by_hand_is_not_taken_again() -> None:
-    """After a step was seen in place, the traffic before it is somebody's decision, not a write that is due."""
+    """After a step was seen in place, the traffic before it is somebody's decision, not a write due."""
     the_plan = plan()
     due = decide(the_plan, State(), the_plan.origin, None, 1.0)
     assert (due.action, due.traffic) == (Action.APPLY, the_plan.at(0))

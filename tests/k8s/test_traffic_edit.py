@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k8s.traffic_edit import NotOneTable, TrafficEditError, read_traffic, wire, write_traffic
@@ -103,6 +103,7 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
     return {"applications": [application], "rest": draw(trees)}
 
 
+@settings(max_examples=50)
 @given(configs(), tables(), st.sampled_from([False, True, None]), st.integers(2, 4))
 def test_any_document_keeps_its_meaning_and_its_other_bytes(
     config: dict[str, Any], traffic: Traffic, flow: bool | None, indent: int
@@ -138,8 +139,8 @@ def test_what_cannot_be_read_says_why(text: str, error: type[Exception], word: s
 
 def test_an_anchor_round_the_traffic_is_edited_once() -> None:
     text = (
-        "applications: [{deployments: [{name: a, user_config: &shared {traffic: [{bundle: x, weight: 100}]}}, "
-        "{name: b, user_config: *shared}]}]"
+        "applications: [{deployments: [{name: a, user_config: &shared {traffic: [{bundle: x, weight: 100}]}}"
+        ", {name: b, user_config: *shared}]}]"
     )
     edited = write_traffic(text, TWO)
     assert read_traffic(edited) == TWO
