@@ -102,7 +102,6 @@ class Controller:
             if name not in self._drivers:
                 self._drivers[name] = Driver(target, self.signals(target), self.said)
             if record.rollout.state.phase.over:
-                target.read()
                 self._drivers[name].settle(record.rollout)
                 return LONGEST_POLL_S
             rollout, decision = self._drivers[name].turn()

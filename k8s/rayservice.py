@@ -125,6 +125,8 @@ class RayServiceTarget:
         return str(self._service.get("spec", {}).get("serveConfigV2", ""))
 
     def _reference(self) -> Object:
+        if not self._service:
+            self._service = self._cluster.get(RAY_SERVICES, self._namespace, self._name)
         metadata = self._service["metadata"]
         return {
             "apiVersion": RAY_SERVICES.api_version,

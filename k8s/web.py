@@ -1,5 +1,5 @@
-"""HTTP clients for what is not Kubernetes: one a call, so that nothing stays open in a controller that runs for
-months; the certificates, which cost most of a client, are read once.
+"""HTTP clients for what is not Kubernetes: one a call, so that nothing stays open in a controller that runs
+for months; the certificates, which cost most of a client, are read once.
 """
 
 from __future__ import annotations

@@ -29,16 +29,35 @@ class Api(kmock.KubernetesEmulator):
     """Attributes:
     drops: ends the next so many watches at once, as a load balancer in between may.
     gone: answers the next so many watches with 410.
+    stall: (method, plural, "before" | "after"): the next such request gets no answer, with or without effect.
+    stalled: it has come.
     """
 
     version: int = 1
     drops: int = 0
     gone: int = 0
     watches: int = 0
+    stall: tuple[str, str, str] | None = None
+    stalled: bool = False
     asked: list[tuple[str, str]] = attrs.field(factory=list)
 
     async def _handle(self, request: kmock.Request) -> Any:
         self.asked.append((request.method.value if request.method else "", str(request.url.path)))
+        if self.stall is None or not self._is(request, *self.stall[:2]):
+            return await self._answer(request)
+        (_, _, when), self.stall = self.stall, None
+        if when == "after":
+            await self._answer(request)
+        self.stalled = True
+        while self.stalled:  # noqa: ASYNC110 - cleared by another thread
+            await asyncio.sleep(0.02)
+        raise ConnectionResetError
+
+    def _is(self, request: kmock.Request, method: str, plural: str) -> bool:
+        given = request.method.value if request.method else ""
+        return (given, request.resource.plural if request.resource is not None else None) == (method, plural)
+
+    async def _answer(self, request: kmock.Request) -> Any:
         try:
             self._check(request)
         except kmock.KubernetesError as error:
