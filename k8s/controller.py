@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from k8s.client import CONFIG_MAPS, Cluster
-from k8s.driver import LONGEST_POLL_S, Driver, Said, poll_s
+from k8s.driver import LONGEST_POLL_S, Driver, Said
 from k8s.errors import ControlError, Unavailable
 from k8s.rayservice import LABEL, RayServiceTarget, rollouts
-from k8s.rollout import QUIET
 from k8s.signals import SignalSource
 from k8s.target import Target
 
@@ -104,8 +103,7 @@ class Controller:
             if record.rollout.state.phase.over:
                 self._drivers[name].settle(record.rollout)
                 return LONGEST_POLL_S
-            rollout, decision = self._drivers[name].turn()
+            return self._drivers[name].rest_s(*self._drivers[name].turn())
         except ControlError as error:
             log.warning("%s: %s", target.name, error)
             return LONGEST_POLL_S / 2
-        return poll_s(rollout) if decision.action in QUIET else 0.0

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from k8s.errors import Conflict, ControlError, NotFound, Rejected, Unavailable
 from k8s.guardrails import Signals
 from k8s.plan import Phase, Rollout
-from k8s.rollout import QUIET, Action, Decision, decide
+from k8s.rollout import Action, Decision, decide
 from k8s.signals import SignalSource
 from k8s.target import Observed, Record, Target
 
@@ -55,6 +55,7 @@ class Driver:
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     _announced: tuple[str, int] | None = field(default=None, init=False)
+    _applied: bool = field(default=False, init=False)
     _rejected: str = field(default="", init=False)
 
     def drive(self) -> Rollout:
@@ -72,8 +73,14 @@ class Driver:
                 continue
             if rollout.state.phase.over:
                 return rollout
-            if decision.action in QUIET:
-                self.target.wait(poll_s(rollout))
+            if (rest_s := self.rest_s(rollout, decision)) > 0:
+                self.target.wait(rest_s)
+
+    def rest_s(self, rollout: Rollout, decision: Decision) -> float:
+        """s until the next look: at once after a decision, and after a first write of what was due."""
+        again = decision.action is Action.APPLY and self._applied
+        self._applied = decision.action is Action.APPLY
+        return poll_s(rollout) if decision.action is Action.HOLD or again else 0.0
 
     def settle(self, rollout: Rollout) -> None:
         """Tells the end of a rollout that its driver did not live to tell. Once its event would be gone
