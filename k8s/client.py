@@ -113,7 +113,7 @@ class Cluster:
         """All pages. `selector` is a label selector."""
         return self._listed(resource, namespace, selector)[0]
 
-    def create(self, resource: Resource, namespace: str, body: Mapping[str, Any]) -> Object:
+    def create(self, resource: Resource, namespace: str | None, body: Mapping[str, Any]) -> Object:
         """Raises Conflict where the name is taken."""
         return self._json("POST", resource.path(namespace), body=body, content_type="application/json")
 

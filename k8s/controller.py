@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from k8s.client import CONFIG_MAPS, Cluster
-from k8s.driver import LONGEST_POLL_S, Driver, Said
+from k8s.driver import AWAY_S, LONGEST_POLL_S, Driver, Said
 from k8s.errors import ControlError, Unavailable
 from k8s.rayservice import LABEL, RayServiceTarget, rollouts
 from k8s.signals import SignalSource
@@ -88,7 +88,7 @@ class Controller:
             targets = self.fleet.targets()
         except ControlError as error:
             log.warning("%s", error)
-            return LONGEST_POLL_S / 2
+            return AWAY_S
         for gone in self._drivers.keys() - targets.keys():
             del self._drivers[gone]
         return min([self._turn(name, target) for name, target in targets.items()], default=LONGEST_POLL_S)
@@ -106,4 +106,4 @@ class Controller:
             return self._drivers[name].rest_s(*self._drivers[name].turn())
         except ControlError as error:
             log.warning("%s: %s", target.name, error)
-            return LONGEST_POLL_S / 2
+            return AWAY_S

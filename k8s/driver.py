@@ -28,6 +28,9 @@ than two windows."""
 LONGEST_POLL_S = 30.0
 """s; so that a hand on the traffic is seen soon whatever the window."""
 
+AWAY_S = 5.0
+"""s until what does not answer is asked again."""
+
 CONFLICTS = 6
 """Attempts in one turn when somebody else writes; KubeRay writes a RayService's status every few seconds."""
 
@@ -69,7 +72,7 @@ class Driver:
                 rollout, decision = self.turn()
             except Unavailable as error:
                 log.warning("%s: %s", self.target.name, error)
-                self.sleep(LONGEST_POLL_S / POLLS)
+                self.sleep(AWAY_S)
                 continue
             if rollout.state.phase.over:
                 return rollout

@@ -23,7 +23,7 @@ LABEL = "marquee.dev/rollout"
 
 KEY = "rollout.json"
 NOTE = 1_024
-"""Characters an Event's note may have (events.k8s.io/v1)."""
+"""Bytes an Event's note may have (events.k8s.io/v1)."""
 
 WARNINGS = (Action.ROLL_BACK, Action.STOP)
 
@@ -94,7 +94,7 @@ class RayServiceTarget:
             "reportingInstance": rollout.plan.id,
             "action": state.action,
             "reason": state.action,
-            "note": state.message[:NOTE],
+            "note": state.message.encode()[:NOTE].decode(errors="ignore"),
             "type": "Warning" if state.action in WARNINGS else "Normal",
             "regarding": self._reference(),
         }

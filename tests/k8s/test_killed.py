@@ -38,7 +38,7 @@ KILLS = (
 
 
 @contextmanager
-def controller(kubernetes: Served, prometheus: str) -> Iterator[subprocess.Popen[bytes]]:
+def controller(kubeconfig: Path, prometheus: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [
         sys.executable,
         "-m",
@@ -46,7 +46,7 @@ def controller(kubernetes: Served, prometheus: str) -> Iterator[subprocess.Popen
         "rollout",
         "watch",
         "--kubeconfig",
-        str(kubernetes.kubeconfig),
+        str(kubeconfig),
     ]
     with subprocess.Popen(
         [*command, "--prometheus", prometheus],
@@ -94,12 +94,12 @@ def test_killed_in_every_call_it_converges(kubernetes: Served, errors: float, en
         prometheus.errors = errors  # type: ignore[attr-defined]
         for kill in KILLS[: 6 if end is Phase.PROMOTED else 3]:
             kubernetes.api.stall = kill
-            with controller(kubernetes, prometheus.url) as process:
+            with controller(kubernetes.kubeconfig, prometheus.url) as process:
                 until(lambda: kubernetes.api.stalled, process)
                 process.send_signal(signal.SIGKILL)
                 process.wait(DEADLINE_S)
             kubernetes.api.stalled = False
-        with controller(kubernetes, prometheus.url) as process:
+        with controller(kubernetes.kubeconfig, prometheus.url) as process:
             until(lambda: state().phase.over, process)
             told = {f"marquee.{target.load().rollout.plan.id}.{n}" for n in range(state().decision + 1)}  # type: ignore[union-attr]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -119,6 +120,15 @@ def test_an_event_is_told_once(kubernetes: Served, target: RayServiceTarget) -> 
     target.announce(rollout)
     target.announce(rollout)
     assert len(kubernetes.cluster().list(EVENTS, "prod")) == 1
+
+
+def test_a_long_message_is_cut_to_what_an_event_may_hold(
+    kubernetes: Served, target: RayServiceTarget
+) -> None:
+    rollout = start(target, WISH)
+    target.announce(replace(rollout, state=replace(rollout.state, message="→" * 1_000)))
+    [event] = kubernetes.cluster().list(EVENTS, "prod")
+    assert event["note"] == "→" * (1_024 // 3)
 
 
 def test_conflicts_are_tried_again(
