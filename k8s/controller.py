@@ -32,7 +32,7 @@ class Fleet(Protocol):
         ...
 
 
-class Namespace:
+class NamespaceFleet:
     """The RayServices of one namespace that have a record."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
@@ -49,7 +49,7 @@ class Namespace:
             log.warning("%s", error)
 
 
-class Single:
+class SingleFleet:
     """One target."""
 
     def __init__(self, target: Target) -> None:

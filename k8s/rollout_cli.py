@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -27,8 +29,7 @@ from k8s.console import (
     failing,
     seconds,
 )
-from k8s.controller import Controller, Single
-from k8s.controller import Namespace as Fleet
+from k8s.controller import Controller, NamespaceFleet, SingleFleet
 from k8s.driver import Driver
 from k8s.local import LocalTarget, admin_token
 from k8s.operations import Wish, ask_promotion, ask_rollback
@@ -224,11 +225,11 @@ def watch(
         if url is not None:
             target = LocalTarget(url, home, admin_token(home))
             source = _source(url, prometheus, matchers or "")
-            controller = Controller(Single(target), lambda _: source, shown.said)
+            controller = Controller(SingleFleet(target), lambda _: source, shown.said)
         else:
             api, where = cluster(kubeconfig, context, namespace)
             source = _source(None, prometheus, matchers or f'namespace="{where}"')
-            controller = Controller(Fleet(api, where), lambda _: source, shown.said)
+            controller = Controller(NamespaceFleet(api, where), lambda _: source, shown.said)
         controller.run()
 
 
@@ -272,13 +273,23 @@ def _follow(place: Place, begun: Rollout, detach: bool, output: Output, good: tu
     shown.began(place.target.name, begun)
     if detach:
         return
-    with shown:
+    with shown, _left_alone():
         ended = Driver(place.target, place.signals, shown.said).drive()
     shown.ended(ended)
     if ended.plan.id != begun.plan.id:
         console.fail(f"another rollout took over: {facts(ended)['message']}")
     if ended.state.phase not in good:
         raise typer.Exit(console.EXIT_BAD)
+
+
+@contextmanager
+def _left_alone() -> Iterator[None]:
+    """Ctrl-C ends the command, not the rollout."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        text = "nobody drives this rollout now: `marquee rollout watch` goes on, `rollback` takes it back"
+        console.fail(text, 130)
 
 
 def _log() -> None:

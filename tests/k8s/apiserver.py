@@ -122,7 +122,6 @@ class Served:
     api: Api
     url: str
     kubeconfig: Path
-    loop: asyncio.AbstractEventLoop
 
     def cluster(self) -> Cluster:
         return Cluster.connect(str(self.kubeconfig))
@@ -148,7 +147,7 @@ def served(folder: Path) -> Iterator[Served]:
             api.resources[resource] = kmock.ResourceInfo()
         async with api, kmock.Server(api) as server:
             url = str(server.url).rstrip("/")
-            found.append(Served(api, url, kubeconfig(folder / "kubeconfig", url), asyncio.get_running_loop()))
+            found.append(Served(api, url, kubeconfig(folder / "kubeconfig", url)))
             started.set()
             while not ending.is_set():  # noqa: ASYNC110 - set by another thread
                 await asyncio.sleep(0.02)

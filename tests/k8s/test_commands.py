@@ -87,6 +87,20 @@ class TestLocal:
         assert run("rollout", "promote", *where).exit_code == 0
         assert server.traffic == [{"bundle": NEW, "weight": 100}]
 
+    def test_ctrl_c_ends_the_command_and_not_the_rollout(
+        self, server: FakeMarquee, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted(_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("k8s.driver.Driver.turn", interrupted)
+        where = ("--url", server.url, "--home", str(tmp_path))
+        result = run("rollout", "canary", NEW, *where)
+        assert result.exit_code == 130
+        assert "marquee rollout watch" in result.stderr
+        [status] = documents(run("rollout", "status", *where, "-o", "json"))
+        assert status["rollout"]["phase"] == "Progressing"
+
     def test_no_server_is_one_line(self, tmp_path: Path) -> None:
         result = run("rollout", "status", "--url", "http://127.0.0.1:1", "--home", str(tmp_path))
         assert result.exit_code == 1

@@ -23,7 +23,7 @@ def test_equal_bundles_are_good() -> None:
         ({"errors": 12.0}, "error rate"),
         ({"degraded": 22.0}, "degraded"),
         ({"empty": 12.0}, "empty"),
-        ({"p99_s": 0.08}, "p99"),
+        ({"p99_s": 0.12}, "p99"),
         ({"coverage": 0.3}, "coverage"),
         ({"psi": 0.3}, "PSI"),
     ],
