@@ -1,0 +1,93 @@
+{{/* Addresses and secrets of a container that runs Marquee: Redis, the bundle store, traces, folders. */}}
+
+{{- define "marquee.redisHost" -}}
+{{- $external := .Values.redis.external -}}
+{{- $external.enabled | ternary (printf "%s:%v" $external.host $external.port) (printf "%s-redis:6379" (include "marquee.fullname" .)) -}}
+{{- end -}}
+
+{{- define "marquee.redisScheme" -}}
+{{- and .Values.redis.external.enabled .Values.redis.external.tls | ternary "rediss" "redis" -}}
+{{- end -}}
+
+{{- define "marquee.redisEnv" -}}
+{{- $redis := .Values.redis -}}
+{{- $user := $redis.external.enabled | ternary $redis.external.username "" -}}
+{{- $database := $redis.external.enabled | ternary $redis.external.database 0 -}}
+{{- $login := "" -}}
+{{- if $redis.existingSecret }}
+{{- $login = printf "%s:$(MARQUEE_REDIS_PASSWORD)@" $user }}
+{{ include "marquee.secretEnv" (list "MARQUEE_REDIS_PASSWORD" $redis.existingSecret $redis.passwordKey) }}
+{{- end }}
+- name: REDIS_URL
+  value: {{ printf "%s://%s%s/%v" (include "marquee.redisScheme" .) $login (include "marquee.redisHost" .) $database | quote }}
+{{- end -}}
+
+{{- define "marquee.storeEnv" -}}
+{{- $store := .Values.bundleStore -}}
+{{- if eq $store.type "s3" }}
+{{- with $store.s3.endpoint }}
+- name: AWS_ENDPOINT_URL_S3
+  value: {{ . | quote }}
+{{- end }}
+{{- with $store.s3.region }}
+- name: AWS_REGION
+  value: {{ . | quote }}
+{{- end }}
+{{- with $store.s3.existingSecret }}
+{{ include "marquee.secretEnv" (list "AWS_ACCESS_KEY_ID" . "AWS_ACCESS_KEY_ID") }}
+{{ include "marquee.secretEnv" (list "AWS_SECRET_ACCESS_KEY" . "AWS_SECRET_ACCESS_KEY") }}
+{{- end }}
+{{- else if and (eq $store.type "gs") $store.gs.existingSecret }}
+- name: GOOGLE_APPLICATION_CREDENTIALS
+  value: /var/run/secrets/marquee/gs/key.json
+{{- end }}
+{{- end -}}
+
+{{/* (list root home): everything above, and where files may be written. */}}
+{{- define "marquee.env" -}}
+{{- $root := index . 0 -}}
+- name: HOME
+  value: /tmp
+- name: MARQUEE_HOME
+  value: {{ index . 1 }}
+- name: PYTHONDONTWRITEBYTECODE
+  value: "1"
+{{- include "marquee.redisEnv" $root }}
+{{- include "marquee.storeEnv" $root }}
+{{- with $root.Values.tracing }}
+{{- if .endpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .endpoint | quote }}
+- name: OTEL_TRACES_SAMPLER
+  value: parentbased_traceidratio
+- name: OTEL_TRACES_SAMPLER_ARG
+  value: {{ .sampleRatio | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "marquee.storeMounts" -}}
+{{- $store := .Values.bundleStore -}}
+{{- if eq $store.type "pvc" }}
+- name: bundles
+  mountPath: {{ $store.pvc.mountPath }}
+{{- else if and (eq $store.type "gs") $store.gs.existingSecret }}
+- name: gs-key
+  mountPath: /var/run/secrets/marquee/gs
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "marquee.storeVolumes" -}}
+{{- $store := .Values.bundleStore -}}
+{{- if eq $store.type "pvc" }}
+- name: bundles
+  persistentVolumeClaim:
+    claimName: {{ default (printf "%s-bundles" (include "marquee.fullname" .)) $store.pvc.existingClaim }}
+{{- else if and (eq $store.type "gs") $store.gs.existingSecret }}
+- name: gs-key
+  secret:
+    secretName: {{ $store.gs.existingSecret }}
+    defaultMode: 0440
+{{- end }}
+{{- end -}}

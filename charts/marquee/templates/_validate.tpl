@@ -1,0 +1,64 @@
+{{/* What the schema cannot say, because it needs two values at once. Every fault is told, each with what to do. */}}
+{{- define "marquee.validate" -}}
+{{- $v := .Values -}}{{- $faults := list -}}
+{{- $secret := printf "kubectl create secret generic marquee-redis --namespace %s --from-literal=%s=\"$(openssl rand -hex 24)\"" .Release.Namespace $v.redis.passwordKey -}}
+{{- if not $v.config.bundle -}}
+{{- $faults = append $faults "config.bundle is empty: name the first bundle, e.g. --set config.bundle=s3://models/bundles/0a1b2c" -}}
+{{- else if not (hasPrefix (dict "s3" "s3://" "gs" "gs://" "pvc" (printf "%s/" $v.bundleStore.pvc.mountPath) | dig $v.bundleStore.type "") $v.config.bundle) -}}
+{{- $faults = append $faults (printf "config.bundle is %q, which is not in bundleStore.type %q: change one of them" $v.config.bundle $v.bundleStore.type) -}}
+{{- end -}}
+{{- if and $v.redis.external.enabled (not $v.redis.external.host) -}}
+{{- $faults = append $faults "redis.external.host is empty: name your Redis, or set redis.external.enabled=false" -}}
+{{- else if not (or $v.redis.external.enabled $v.redis.existingSecret) -}}
+{{- $faults = append $faults (printf "redis.existingSecret is empty: make a Secret with a password and name it. %s; then --set redis.existingSecret=marquee-redis" $secret) -}}
+{{- end -}}
+{{- range (include "marquee.stages" . | fromJson).stages -}}
+{{- $size := index $v.stages .stage -}}
+{{- if and (gt (float64 $size.num_gpus) 0.0) (not $v.workers.gpu.enabled) -}}
+{{- $faults = append $faults (printf "stages.%s.num_gpus is above 0 without GPU workers: set workers.gpu.enabled=true" .stage) -}}
+{{- end -}}
+{{- if gt (int $size.autoscaling_config.min_replicas) (int $size.autoscaling_config.max_replicas) -}}
+{{- $faults = append $faults (printf "stages.%s.autoscaling_config: min_replicas is above max_replicas" .stage) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $group := $v.workers -}}
+{{- if $group.enabled | default (eq $name "cpu") -}}
+{{- if gt (int $group.minReplicas) (int $group.maxReplicas) -}}
+{{- $faults = append $faults (printf "workers.%s: minReplicas is above maxReplicas" $name) -}}
+{{- end -}}
+{{- if and $group.podDisruptionBudget.enabled (ge (int $group.podDisruptionBudget.minAvailable) (int $group.minReplicas)) -}}
+{{- $faults = append $faults (printf "workers.%s.podDisruptionBudget.minAvailable must be below minReplicas, or no node can be drained: raise workers.%s.minReplicas or set workers.%s.podDisruptionBudget.enabled=false" $name $name $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $entries := or $v.ingress.enabled $v.httpRoute.enabled $v.gateway.enabled -}}
+{{- if and $v.networkPolicy.enabled $entries (not $v.networkPolicy.entryFrom) -}}
+{{- $faults = append $faults "networkPolicy.entryFrom is empty, so nothing outside the namespace reaches the service: name the peers of your ingress controller or gateway" -}}
+{{- end -}}
+{{- if $v.gateway.enabled -}}
+{{- if not $v.gateway.className -}}
+{{- $faults = append $faults "gateway.className is empty: name a GatewayClass (kubectl get gatewayclass)" -}}
+{{- end -}}
+{{- if not $v.ray.autoscaler.enabled -}}
+{{- $faults = append $faults "gateway.enabled needs ray.autoscaler.enabled=true: an incremental upgrade moves capacity step by step" -}}
+{{- end -}}
+{{- if or $v.ingress.enabled $v.httpRoute.enabled -}}
+{{- $faults = append $faults "gateway.enabled excludes ingress.enabled and httpRoute.enabled: KubeRay makes a Gateway and a route, and others would reach the old cluster only" -}}
+{{- end -}}
+{{- if gt (int $v.gateway.stepSizePercent) (int $v.gateway.maxSurgePercent) -}}
+{{- $faults = append $faults "gateway.stepSizePercent is above gateway.maxSurgePercent" -}}
+{{- end -}}
+{{- end -}}
+{{- if and $v.httpRoute.enabled (not $v.httpRoute.parentRefs) (not $v.httpRoute.gateway.create) -}}
+{{- $faults = append $faults "httpRoute.parentRefs is empty: name a Gateway, or set httpRoute.gateway.create=true" -}}
+{{- end -}}
+{{- if and $v.httpRoute.enabled $v.httpRoute.gateway.create (not $v.httpRoute.gateway.className) -}}
+{{- $faults = append $faults "httpRoute.gateway.className is empty: name a GatewayClass (kubectl get gatewayclass)" -}}
+{{- end -}}
+{{- if ge (int $v.serve.preStopSeconds) (sub (int $v.serve.terminationGracePeriodSeconds) 50) -}}
+{{- $faults = append $faults "serve.preStopSeconds leaves less than 50 s of serve.terminationGracePeriodSeconds for Serve's drain: raise the latter" -}}
+{{- end -}}
+{{- if $faults -}}
+{{- fail (printf "\n\nThese values cannot work:\n  - %s\n" (join "\n  - " $faults)) -}}
+{{- end -}}
+{{- end -}}
