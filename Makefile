@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check bench load install clean
+.PHONY: help serve test check bench load install clean chart
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ check: $(VENV)/.dev ## Lint, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chart: $(VENV)/.dev ## Check the Helm chart, the image and what they are installed with (part of test)
+	$(BIN)/python -m pytest tests/chart
 
 bench: $(VENV)/.bench ## Measure everything into docs/performance.md; QUICK=1 shows in minutes that it runs
 ifdef QUICK
