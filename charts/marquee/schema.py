@@ -1,5 +1,5 @@
-"""Writes `properties.config` of values.schema.json from ServeConfig, so that the chart refuses what the application
-would: python charts/marquee/schema.py [--check].
+"""Writes `properties.config` of values.schema.json from ServeConfig, so that the chart refuses what the
+application would: python charts/marquee/schema.py [--check].
 
 Does not belong here: the rest of the schema, which is written by hand.
 """
@@ -23,7 +23,7 @@ def config_schema() -> dict[str, Any]:
     made = ServeConfig.model_json_schema()
     inlined: dict[str, Any] = _inlined(made, made["$defs"])
     del inlined["properties"]["deployments"]
-    return {**{name: part for name, part in inlined.items() if name != "required"}}
+    return {name: part for name, part in inlined.items() if name != "required"}
 
 
 def _inlined(part: Any, definitions: dict[str, Any]) -> Any:

@@ -43,7 +43,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* (list root home): everything above, and where files may be written. */}}
+{{/* (list root home): Redis, traces, and where files may be written. */}}
 {{- define "marquee.env" -}}
 {{- $root := index . 0 -}}
 - name: HOME
@@ -53,7 +53,6 @@
 - name: PYTHONDONTWRITEBYTECODE
   value: "1"
 {{- include "marquee.redisEnv" $root }}
-{{- include "marquee.storeEnv" $root }}
 {{- with $root.Values.tracing }}
 {{- if .endpoint }}
 - name: OTEL_EXPORTER_OTLP_ENDPOINT
@@ -90,4 +89,16 @@
     secretName: {{ $store.gs.existingSecret }}
     defaultMode: 0440
 {{- end }}
+{{- end -}}
+
+{{/* The jobs' data, features and checkpoints. */}}
+{{- define "marquee.workspaceMount" -}}
+- name: workspace
+  mountPath: /var/lib/marquee
+{{- end -}}
+
+{{- define "marquee.workspaceVolume" -}}
+- name: workspace
+  persistentVolumeClaim:
+    claimName: {{ default (printf "%s-workspace" (include "marquee.fullname" .)) .Values.workspace.existingClaim }}
 {{- end -}}

@@ -94,7 +94,7 @@ seccompProfile:
 {{- define "marquee.scheduling" -}}
 {{- range $field := list "priorityClassName" "nodeSelector" "tolerations" "affinity" }}
 {{- with index $ $field }}
-{{ $field }}: {{ toYaml . | nindent 2 }}
+{{ $field }}: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 {{- end -}}

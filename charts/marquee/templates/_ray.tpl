@@ -87,6 +87,7 @@ spec:
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
       env:
         {{- include "marquee.env" (list $root .home) | nindent 8 }}
+        {{- with include "marquee.storeEnv" $root | trim }}{{ . | nindent 8 }}{{ end }}
         {{- include "marquee.rayEnv" $root | nindent 8 }}
         {{- with $root.Values.ray.extraEnv }}{{ toYaml . | nindent 8 }}{{ end }}
       ports:
