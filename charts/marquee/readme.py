@@ -1,4 +1,5 @@
-"""Writes the tables of README.md from the `# --` comments of values.yaml: python charts/marquee/readme.py [--check].
+"""Writes the tables of README.md from the `# --` comments of values.yaml:
+python charts/marquee/readme.py [--check].
 
 A value's comment stands right above its key, and says what it is, its unit and why this default. Does not
 belong here: the rest of the README, which is written by hand outside the two markers.

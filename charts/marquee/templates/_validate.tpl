@@ -58,6 +58,9 @@
 {{- if ge (int $v.serve.preStopSeconds) (sub (int $v.serve.terminationGracePeriodSeconds) 50) -}}
 {{- $faults = append $faults "serve.preStopSeconds leaves less than 50 s of serve.terminationGracePeriodSeconds for Serve's drain: raise the latter" -}}
 {{- end -}}
+{{- if and $v.retrain.enabled (gt (len .Release.Name) 21) -}}
+{{- $faults = append $faults "with retrain.enabled the release's name may have 21 characters: KubeRay allows a RayJob 47, and the date of a training takes 26" -}}
+{{- end -}}
 {{- if $faults -}}
 {{- fail (printf "\n\nThese values cannot work:\n  - %s\n" (join "\n  - " $faults)) -}}
 {{- end -}}
