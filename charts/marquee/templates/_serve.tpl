@@ -1,13 +1,18 @@
 {{/* The application: what goes into serveConfigV2. */}}
 
+{{/* serveConfigV2 of the installed RayService, or nothing. */}}
+{{- define "marquee.installedServe" -}}
+{{- $installed := lookup "ray.io/v1" "RayService" .Release.Namespace (include "marquee.fullname" .) | default dict -}}
+{{- dig "spec" "serveConfigV2" "" $installed -}}
+{{- end -}}
+
 {{/* {"bundle": …, "traffic": […]}: of the installed RayService where there is one and it is to be kept, else from
      the values. `helm template` reaches no cluster, finds none, and so renders the same bytes each time. */}}
 {{- define "marquee.inService" -}}
 {{- $bundle := .Values.config.bundle -}}
 {{- $found := dict "bundle" $bundle "traffic" (list (dict "bundle" $bundle "weight" 100)) -}}
 {{- if .Values.traffic.keepLive -}}
-{{- $installed := lookup "ray.io/v1" "RayService" .Release.Namespace (include "marquee.fullname" .) | default dict -}}
-{{- $serve := dig "spec" "serveConfigV2" "" $installed | fromYaml -}}
+{{- $serve := include "marquee.installedServe" . | fromYaml -}}
 {{- range $application := $serve.applications | default list -}}
 {{- if eq $application.name "marquee" -}}
 {{- with dig "args" "bundle" "" $application -}}{{- $_ := set $found "bundle" . -}}{{- end -}}
@@ -64,4 +69,12 @@ applications:
           traffic:
             {{- toYaml $inService.traffic | nindent 12 }}
       {{- end }}
+{{- end -}}
+
+{{/* The same as text. Where it says what the installed one says, byte for byte that: the controller of rollouts
+     wrote it last, and Helm 4 would call any other bytes a conflict with it. */}}
+{{- define "marquee.serveText" -}}
+{{- $made := include "marquee.serveConfig" . -}}
+{{- $installed := include "marquee.installedServe" . -}}
+{{- eq ($made | fromYaml | toJson) ($installed | fromYaml | toJson) | ternary $installed $made -}}
 {{- end -}}
