@@ -1,0 +1,191 @@
+"""The RayService runs the application of this repository, at sizes that fit the pods it has."""
+
+from typing import Any
+
+import pytest
+import yaml
+from ray.serve.config import AutoscalingConfig
+from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
+
+from serving import config as serving_config
+from serving.config import Placement, ServeConfig
+from serving.deployments.diversifier import Diversifier
+from serving.deployments.explainer import ExplainerReplica
+from serving.deployments.ingress import Ingress
+from serving.deployments.ranker import Ranker
+from serving.deployments.retriever import Retriever
+from tests.chart.rendering import REQUIRED, Chart, Object
+
+CLASSES = {"retrieval": Retriever, "ranking": Ranker, "diversity": Diversifier, "explain": ExplainerReplica}
+LEAST_GRACE_S = 90
+"""Seconds between a pod's end being asked for and SIGKILL."""
+
+
+@pytest.fixture
+def service(objects: list[Object]) -> dict[str, Any]:
+    """The spec of the RayService."""
+    [found] = [each for each in objects if each["kind"] == "RayService"]
+    spec: dict[str, Any] = found["spec"]
+    return spec
+
+
+@pytest.fixture
+def application(service: dict[str, Any]) -> dict[str, Any]:
+    [found] = yaml.safe_load(service["serveConfigV2"])["applications"]
+    application: dict[str, Any] = found
+    return application
+
+
+@pytest.fixture
+def config(application: dict[str, Any]) -> ServeConfig:
+    return ServeConfig.model_validate(application["args"])
+
+
+@pytest.fixture
+def workers(service: dict[str, Any]) -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = service["rayClusterConfig"]["workerGroupSpecs"]
+    return groups
+
+
+def stages(config: ServeConfig) -> list[str]:
+    """Names of the deployments that the application has with this configuration."""
+    placed = dict(config.placement)
+    apart = [CLASSES[stage].__name__ for stage in CLASSES if placed[stage] is Placement.DEPLOYMENT]
+    return [Ingress.__name__, *apart]
+
+
+def test_ray_serve_takes_the_whole_configuration(service: dict[str, Any]) -> None:
+    """Its own schema, DeploymentSchema included; a warning of it fails the test."""
+    parsed = ServeDeploySchema.model_validate(yaml.safe_load(service["serveConfigV2"]))
+    assert [each.import_path for each in parsed.applications] == ["serving.app:build"]
+
+
+def test_ray_serve_knows_every_field(service: dict[str, Any], application: dict[str, Any]) -> None:
+    """It ignores what it does not know, so a misspelt limit would be none."""
+    whole = yaml.safe_load(service["serveConfigV2"])
+    assert whole.keys() <= ServeDeploySchema.model_fields.keys()
+    assert application.keys() <= ServeApplicationSchema.model_fields.keys()
+    for deployment in application["deployments"]:
+        assert deployment.keys() <= DeploymentSchema.model_fields.keys()
+        assert deployment["autoscaling_config"].keys() <= AutoscalingConfig.model_fields.keys()
+
+
+def test_each_deployment_of_the_application_is_sized_once(
+    application: dict[str, Any], config: ServeConfig
+) -> None:
+    """One that the application does not have would stop Serve's deploy."""
+    assert [each["name"] for each in application["deployments"]] == stages(config)
+
+
+def test_traffic_is_alike_everywhere_and_whole(application: dict[str, Any], config: ServeConfig) -> None:
+    first, *others = [each["user_config"] for each in application["deployments"]]
+    assert all(other == first for other in others)
+    assert first["traffic"] == [{"bundle": config.bundle, "weight": 100}]
+
+
+def test_traffic_is_what_replicas_read(application: dict[str, Any]) -> None:
+    model = getattr(serving_config, "Traffic", None)
+    if model is None:
+        pytest.skip("serving.config has no Traffic yet")
+    for deployment in application["deployments"]:
+        model.model_validate(deployment["user_config"])
+
+
+def test_a_replica_refuses_in_its_own_words_before_serve_does(
+    application: dict[str, Any], config: ServeConfig
+) -> None:
+    """Beyond `in_flight` the ingress answers problem+json, beyond `max_ongoing_requests` Ray plain text."""
+    assert application["deployments"][0]["max_ongoing_requests"] > config.limits.in_flight
+
+
+def test_serve_waits_longer_than_the_application(service: dict[str, Any], config: ServeConfig) -> None:
+    given_up_s = yaml.safe_load(service["serveConfigV2"])["http_options"]["request_timeout_s"]
+    assert given_up_s * 1_000 > config.budgets.request_max
+
+
+def capacity(workers: list[dict[str, Any]], replicas: str) -> tuple[float, float]:
+    """Cores and GPUs of all groups when each has its `minReplicas` or `maxReplicas`."""
+    cores = gpus = 0.0
+    for group in workers:
+        resources = group["template"]["spec"]["containers"][0]["resources"]
+        cores += group[replicas] * float(resources["requests"]["cpu"])
+        gpus += group[replicas] * float(resources["limits"].get("nvidia.com/gpu", 0))
+    return cores, gpus
+
+
+@pytest.mark.parametrize("replicas", ["min", "max"])
+def test_all_replicas_fit_the_workers(
+    application: dict[str, Any], config: ServeConfig, workers: list[dict[str, Any]], replicas: str
+) -> None:
+    """Else some would wait for ever, and with them the upgrade that waits for their health."""
+    sizes = [config.deployments.ingress, *(
+        getattr(config.deployments, stage) for stage in CLASSES if CLASSES[stage].__name__ in stages(config)
+    )]  # fmt: skip
+    counts = [each["autoscaling_config"][f"{replicas}_replicas"] for each in application["deployments"]]
+    cores, gpus = capacity(workers, f"{replicas}Replicas")
+    pairs = list(zip(sizes, counts, strict=True))
+    assert sum(size.num_cpus * count for size, count in pairs) <= cores
+    assert sum(size.num_gpus * count for size, count in pairs) <= gpus
+
+
+def test_the_head_serves_nothing(service: dict[str, Any]) -> None:
+    head = service["rayClusterConfig"]["headGroupSpec"]
+    assert service["excludeHeadPodFromServeSvc"] is True
+    assert head["rayStartParams"]["num-cpus"] == "0"
+
+
+def test_a_worker_leaves_slowly_and_apart_from_the_others(workers: list[dict[str, Any]]) -> None:
+    for group in workers:
+        spec = group["template"]["spec"]
+        stop_s = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert spec["terminationGracePeriodSeconds"] >= LEAST_GRACE_S
+        assert 0 < stop_s < spec["terminationGracePeriodSeconds"]
+        for spread in spec["topologySpreadConstraints"]:
+            labels = group["template"]["metadata"]["labels"]
+            assert spread["labelSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_probes_need_nothing_that_the_image_lacks(
+    service: dict[str, Any], workers: list[dict[str, Any]]
+) -> None:
+    """KubeRay's own probes call wget: for a Ray before 2.53, and for the readiness of a pod that serves."""
+    version = service["rayClusterConfig"]["rayVersion"]
+    assert tuple(map(int, version.split("."))) >= (2, 53, 0)
+    for group in workers:
+        assert "readinessProbe" in group["template"]["spec"]["containers"][0]
+
+
+def test_ray_has_a_token_and_its_state_outlives_it(service: dict[str, Any]) -> None:
+    cluster = service["rayClusterConfig"]
+    assert cluster["authOptions"]["mode"] == "token"
+    assert cluster["gcsFaultToleranceOptions"]["redisAddress"].startswith(("redis://", "rediss://"))
+
+
+def test_gpus_are_asked_for_selected_and_tolerated(chart: Chart) -> None:
+    found = chart.one(
+        "RayService", *REQUIRED, "--set=workers.gpu.enabled=true", "--set=workers.gpu.minReplicas=2",
+        "--set=workers.gpu.gpus=2",
+    )  # fmt: skip
+    [group] = [
+        each for each in found["spec"]["rayClusterConfig"]["workerGroupSpecs"] if each["groupName"] == "gpu"
+    ]
+    spec = group["template"]["spec"]
+    assert spec["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 2
+    assert spec["containers"][0]["image"].endswith("-cuda")
+    assert spec["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    assert spec["tolerations"][0]["key"] == "nvidia.com/gpu"
+
+
+@pytest.mark.parametrize(
+    ("enabled", "strategy"), [(False, "NewCluster"), (True, "NewClusterWithIncrementalUpgrade")]
+)
+def test_the_upgrade_is_incremental_where_gateway_api_is(chart: Chart, enabled: bool, strategy: str) -> None:
+    flags = ["--set=gateway.className=istio", '--set-json=networkPolicy.entryFrom=[{"podSelector":{}}]']
+    found = chart.one("RayService", *REQUIRED, *flags, f"--set=gateway.enabled={str(enabled).lower()}")
+    assert found["spec"]["upgradeStrategy"]["type"] == strategy
+
+
+def test_a_value_of_config_reaches_the_application(chart: Chart) -> None:
+    found = chart.one("RayService", *REQUIRED, "--set=config.budgets.ranker=123")
+    [application] = yaml.safe_load(found["spec"]["serveConfigV2"])["applications"]
+    assert ServeConfig.model_validate(application["args"]).budgets.ranker == 123
