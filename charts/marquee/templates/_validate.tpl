@@ -20,6 +20,12 @@
 {{- if gt (int $size.autoscaling_config.min_replicas) (int $size.autoscaling_config.max_replicas) -}}
 {{- $faults = append $faults (printf "stages.%s.autoscaling_config: min_replicas is above max_replicas" .stage) -}}
 {{- end -}}
+{{- if le (float64 $size.autoscaling_config.look_back_period_s) (default 10 $size.autoscaling_config.metrics_interval_s | float64) -}}
+{{- $faults = append $faults (printf "stages.%s.autoscaling_config.look_back_period_s must be above metrics_interval_s, which is 10 where it is not set" .stage) -}}
+{{- end -}}
+{{- if gt (float64 $size.autoscaling_config.target_ongoing_requests) (float64 $size.max_ongoing_requests) -}}
+{{- $faults = append $faults (printf "stages.%s: target_ongoing_requests is above max_ongoing_requests, so it would never scale up" .stage) -}}
+{{- end -}}
 {{- end -}}
 {{- range $name, $group := $v.workers -}}
 {{- if $group.enabled | default (eq $name "cpu") -}}
