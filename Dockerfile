@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
 # The image of every pod of charts/marquee: Ray's head and workers, the metrics sidecar, jobs, the controller.
 # Two targets that differ in PyTorch alone; both have everything under /opt/marquee and run as uid 1000.
+# It was not built where it was written: there is no container engine. tests/chart/test_image.py reads it.
 #
 #   docker build --target cuda --tag marquee:0.2.0-cuda .
 #   docker build --target cpu  --tag marquee:0.2.0 --build-arg PIP_EXTRA_INDEX_URL=<index of PyTorch's CPU builds> .

@@ -1,4 +1,4 @@
-"""What a cluster needs first, as far as it can be read and not run: files parse, commands name what exists."""
+"""What a cluster needs first, as far as it can be read and not run: files parse, commands name real ones."""
 
 import re
 import subprocess
