@@ -65,11 +65,13 @@
 {{- end }}
 {{- end -}}
 
+{{/* (list root writes): who trains publishes bundles, who serves only reads them. */}}
 {{- define "marquee.storeMounts" -}}
-{{- $store := .Values.bundleStore -}}
+{{- $store := (index . 0).Values.bundleStore -}}
 {{- if eq $store.type "pvc" }}
 - name: bundles
   mountPath: {{ $store.pvc.mountPath }}
+  readOnly: {{ not (index . 1) }}
 {{- else if and (eq $store.type "gs") $store.gs.existingSecret }}
 - name: gs-key
   mountPath: /var/run/secrets/marquee/gs

@@ -18,6 +18,9 @@
   value: "1"
 - name: MARQUEE_METRICS_DIR
   value: /var/run/marquee/metrics
+{{- with .Values.logs.existingSecret }}
+{{ include "marquee.secretEnv" (list "MARQUEE_LOG_KEY" . "key") }}
+{{- end }}
 {{- with .Values.admin.existingSecret }}
 {{ include "marquee.secretEnv" (list "MARQUEE_ADMIN_TOKEN" . "token") }}
 {{- end }}
@@ -117,7 +120,7 @@ spec:
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
         - {name: metrics, mountPath: /var/run/marquee/metrics}
-        {{- with include "marquee.storeMounts" $root | trim }}{{ . | nindent 8 }}{{ end }}
+        {{- with include "marquee.storeMounts" (list $root (eq .component "train")) | trim }}{{ . | nindent 8 }}{{ end }}
         {{- with .mounts }}{{ toYaml . | nindent 8 }}{{ end }}
   volumes:
     - {name: tmp, emptyDir: {}}
