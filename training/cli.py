@@ -20,6 +20,7 @@ from features.console import fail
 from features.schema import FeatureSchema, SchemaError
 from training.data.manifest import DataError
 from training.inputs import digest, up_to_date
+from training.publish import PublishError, publish
 from training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def train(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Data-parallel processes.")] = DEFAULT.workers,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = DEFAULT.seed,
     force: Annotated[bool, typer.Option("--force", help="Train anew even if nothing has changed.")] = False,
+    store: Annotated[
+        str | None, typer.Option("--publish", envvar="MARQUEE_PUBLISH", help="Folder or URL to copy it to.")
+    ] = None,
 ) -> None:
     """Train the models on Ray and write a bundle."""
     if context.invoked_subcommand is not None:
@@ -50,10 +54,12 @@ def train(
             Console().print(
                 f"Bundle {manifest.version} is up to date: {escape(str(directory))}", soft_wrap=True
             )
-            return
-        with stoppable():
-            _train(home, schema, inputs, recipe)
-    except (DataError, SchemaError) as error:
+        else:
+            with stoppable():
+                directory = _train(home, schema, inputs, recipe)
+        if store:
+            Console().print(f"Published as {escape(publish(directory, store))}", soft_wrap=True)
+    except (DataError, SchemaError, PublishError) as error:
         fail(error)
     except KeyboardInterrupt:
         fail("stopped; `marquee train` resumes after the last finished epoch", 130)
@@ -69,7 +75,7 @@ def _schema(home: Path) -> FeatureSchema:
         ) from None
 
 
-def _train(home: Path, schema: FeatureSchema, inputs: str, recipe: Recipe) -> None:
+def _train(home: Path, schema: FeatureSchema, inputs: str, recipe: Recipe) -> Path:
     # numpy works on small arrays here: with more threads they wait for each other, at five times the cost.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from training.fit.linear import CatalogueTooLargeError
@@ -86,6 +92,7 @@ def _train(home: Path, schema: FeatureSchema, inputs: str, recipe: Recipe) -> No
     except (TrainingFailed, CatalogueTooLargeError) as error:
         fail(error)
     _summary(trained)
+    return trained.directory
 
 
 @contextmanager
