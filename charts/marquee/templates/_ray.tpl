@@ -36,7 +36,7 @@
 {{- end -}}
 
 {{/* A pod template: dict of root, component, role (of the service account), group (values), image, gpus,
-     serving (bool: ports, probes and the exporter of a pod with replicas), token (bool), home, mounts, volumes. */}}
+     serving (bool: ports, probes and the exporter of a pod with replicas), token (bool), home, env, mounts, volumes. */}}
 {{- define "marquee.rayPod" -}}
 {{- $root := .root -}}{{- $serve := .root.Values.serve -}}
 metadata:
@@ -92,6 +92,7 @@ spec:
         {{- include "marquee.env" (list $root .home) | nindent 8 }}
         {{- with include "marquee.storeEnv" $root | trim }}{{ . | nindent 8 }}{{ end }}
         {{- include "marquee.rayEnv" $root | nindent 8 }}
+        {{- with .env }}{{ toYaml . | nindent 8 }}{{ end }}
         {{- with $root.Values.ray.extraEnv }}{{ toYaml . | nindent 8 }}{{ end }}
       ports:
         {{- if eq .component "head" }}
