@@ -46,7 +46,6 @@ def test_one_that_there_is_not_is_found(words: list[str]) -> None:
     assert wrong(words)
 
 
-@pytest.mark.xfail(strict=True, reason="`marquee rollout` and `marquee exporter` are not in this tree yet")
 def test_pods_run_commands_that_there_are(objects: list[Object]) -> None:
     found = list(commands(objects))
     assert found
