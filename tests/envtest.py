@@ -42,6 +42,8 @@ CALL_S = 30.0
 """Seconds for one answer of the API."""
 POLL_S = 0.2
 HOST = "127.0.0.1"
+LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+"""KubeRay's CRDs have 5 MB, for which the loader in Python takes half a minute."""
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -78,7 +80,7 @@ class Server:
         """
         refused: dict[str, str] = {}
         for file in sorted(folder.glob("*.yaml")):
-            for crd in filter(None, yaml.safe_load_all(file.read_text())):
+            for crd in filter(None, yaml.load_all(file.read_text(), Loader=LOADER)):
                 name = crd["metadata"]["name"]
                 answer = self.http.post(CRDS, json=crd)
                 if answer.status_code in {400, 422}:
