@@ -60,7 +60,8 @@ def configure(config: LogsConfig, key: str | None) -> None:
     """
     global _key
     _key = b"" if key is None else hashlib.blake2b(key.encode()).digest()
-    handler = logging.StreamHandler(sys.stderr)
+    # Not sys.stderr: Ray Serve may have put its own logger there, which drops what is below its level.
+    handler = logging.StreamHandler(sys.__stderr__)
     handler.setFormatter(JsonLines() if config.format == "json" else Text())
     for package in PACKAGES:
         logger = logging.getLogger(package)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from unittest import mock
 
@@ -36,18 +38,18 @@ def app_of(access: float, *sources):
     return create_api(Live.of(engine), config, PrometheusRecorder())
 
 
-def lines(capsys) -> list[dict]:
-    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+def lines(capfd) -> list[dict]:
+    return [json.loads(line) for line in capfd.readouterr().err.splitlines()]
 
 
 async def ask(app, user: str = "ann", **headers):
     return await post(app, "/v1/recommendations", {"user_id": user, "count": 3}, **headers)
 
 
-async def test_a_request_is_one_line_with_its_ids(capsys):
+async def test_a_request_is_one_line_with_its_ids(capfd):
     logs.configure(LogsConfig(format="json"), "secret")
     await ask(app_of(1.0), x_request_id="r-1")
-    [line] = lines(capsys)
+    [line] = lines(capfd)
     assert line.pop("time").endswith("+00:00")
     assert line.pop("ms") > 0
     assert line.pop("user") == logs.hashed("ann")
@@ -66,10 +68,10 @@ async def test_a_request_is_one_line_with_its_ids(capsys):
     }
 
 
-async def test_without_a_key_nobody_is_named(capsys):
+async def test_without_a_key_nobody_is_named(capfd):
     logs.configure(LogsConfig(format="json"), None)
     await ask(app_of(1.0))
-    [line] = lines(capsys)
+    [line] = lines(capfd)
     assert "user" not in line
     assert "ann" not in json.dumps(line)
 
@@ -82,35 +84,35 @@ def test_a_hash_depends_on_the_key():
     assert len(found) == 4
 
 
-async def test_by_default_only_what_failed_is_said(capsys):
+async def test_by_default_only_what_failed_is_said(capfd):
     logs.configure(LogsConfig(format="json"), None)
     await ask(app_of(0.0))
     await post(app_of(0.0), "/v1/recommendations", {"user_id": "ann", "count": 0})
-    assert lines(capsys) == []
+    assert lines(capfd) == []
     await ask(app_of(0.0, FixedSource("only", fault=fails)))
-    [line] = lines(capsys)
+    [line] = lines(capfd)
     assert (line["level"], line["status"]) == ("WARNING", 503)
 
 
-async def test_a_defect_is_said_with_its_traceback_and_the_request(capsys):
+async def test_a_defect_is_said_with_its_traceback_and_the_request(capfd):
     logs.configure(LogsConfig(format="json"), None)
 
     broken = mock.AsyncMock(side_effect=LookupError("a\nb"))
     with mock.patch.object(Live, "answer", broken):
         await ask(app_of(0.0), x_request_id="r-9")
-    said = lines(capsys)
+    said = lines(capfd)
     assert [line["request_id"] for line in said] == ["r-9", "r-9"]
     [defect] = [line for line in said if "exception" in line]
     assert "LookupError" in defect["exception"]
 
 
-async def test_two_requests_at_once_are_not_confused(capsys):
+async def test_two_requests_at_once_are_not_confused(capfd):
     logs.configure(LogsConfig(format="json"), "k")
     slow = FixedSource("slow", batch=batch_of(range(20)), fault=takes(0.01))
     app = app_of(1.0, slow)
     users = {f"r-{i}": f"u{i}" for i in range(8)}
     await asyncio.gather(*(ask(app, user, x_request_id=one) for one, user in users.items()))
-    assert {line["request_id"]: line["user"] for line in lines(capsys)} == {
+    assert {line["request_id"]: line["user"] for line in lines(capfd)} == {
         one: logs.hashed(user) for one, user in users.items()
     }
 
@@ -128,15 +130,23 @@ def test_the_share_is_about_what_is_asked_for():
     assert 1_700 < chosen < 2_300
 
 
-def test_text_is_for_people(capsys):
+def test_text_is_for_people(capfd):
     logs.configure(LogsConfig(), None)
     with logs.answering("r-1"):
         logging.getLogger("serving.traffic").warning("bundle %s is in service", "7")
-    [line] = capsys.readouterr().err.splitlines()
+    [line] = capfd.readouterr().err.splitlines()
     assert line.endswith("WARNING serving.traffic: bundle 7 is in service request_id=r-1")
 
 
-def test_odd_text_stays_one_line(capsys):
+def test_a_replaced_stderr_swallows_nothing(capfd, monkeypatch):
+    """Ray Serve puts its logger there, which drops what is below its own level."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    logs.configure(LogsConfig(format="json"), None)
+    logging.getLogger("serving.traffic").warning("heard")
+    assert [line["message"] for line in lines(capfd)] == ["heard"]
+
+
+def test_odd_text_stays_one_line(capfd):
     logs.configure(LogsConfig(format="json"), None)
     logging.getLogger("serving.traffic").warning("é\n\x00\u2028%s", object)
-    assert len(lines(capsys)) == 1
+    assert len(lines(capfd)) == 1
