@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -78,36 +80,38 @@ def cluster(
     collector: Collector,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Cluster]:
-    log = tmp_path_factory.mktemp("cluster") / "log"
-    command = [
-        sys.executable,
-        Path(__file__).with_name("host.py"),
-        bundle_dir,
-        home,
-        redis.url,
-        free_block()[0],
-    ]
+    script = Path(__file__).with_name("host.py")
+    arguments = (bundle_dir, home, redis.url, free_block()[0])
+    with hosted(script, arguments, tmp_path_factory.mktemp("cluster"), traced(collector)) as (said, process):
+        yield Cluster(**said, process=process)
+
+
+@contextmanager
+def hosted(
+    script: Path, arguments: Sequence[object], folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[dict[str, Any], subprocess.Popen[str]]]:
+    """A script that serves until its input ends, and the line of JSON that it said when it answered. A process
+    of its own, as Ray reads its settings once."""
+    log = folder / "log"
     with (
         log.open("w") as stderr,
         subprocess.Popen(
-            [str(part) for part in command],
+            [sys.executable, str(script), *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **traced(collector)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
         ) as process,
     ):
         assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("{"):
-                yield Cluster(**json.loads(line), process=process)
-                break
-        else:
-            pytest.fail(f"the cluster did not start: {log.read_text()[-2_000:]}")
+        said = next((json.loads(line) for line in process.stdout if line.startswith("{")), None)
+        if said is None:
+            pytest.fail(f"{script.name} did not start: {log.read_text()[-2_000:]}")
+        yield said, process
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(60) == 0
+        assert process.wait(60) == 0, log.read_text()[-2_000:]
 
 
 def traced(collector: Collector) -> dict[str, str]:

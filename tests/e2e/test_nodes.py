@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -19,7 +18,7 @@ import pytest
 
 from features.embedded import EmbeddedRedis
 from serving.ports import free_block
-from tests.e2e.conftest import ANSWER_S, ROOT
+from tests.e2e.conftest import ANSWER_S, ROOT, hosted
 
 SCALED_S = 120.0
 """Seconds for a replica to come or go, most of which it takes to start."""
@@ -46,30 +45,10 @@ class Nodes:
 def nodes(
     bundle_dir: Path, home: Path, redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Nodes]:
-    log = tmp_path_factory.mktemp("nodes") / "log"
-    command = [
-        *(sys.executable, Path(__file__).with_name("nodes.py")),
-        *(bundle_dir, home, redis.url, free_block()[0]),
-    ]
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen(
-            [str(part) for part in command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        ) as process,
-    ):
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line.startswith("{"):
-            pytest.fail(f"the nodes did not start: {log.read_text()[-2_000:]}")
-        yield Nodes(json.loads(line)["url"], process)
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(60) == 0, log.read_text()[-2_000:]
+    script = Path(__file__).with_name("nodes.py")
+    arguments = (bundle_dir, home, redis.url, free_block()[0])
+    with hosted(script, arguments, tmp_path_factory.mktemp("nodes")) as (said, process):
+        yield Nodes(said["url"], process)
 
 
 def test_ranking_scales_to_its_most_under_load_and_back(nodes: Nodes) -> None:

@@ -1,0 +1,59 @@
+"""Serves with replicas in which a bundle below a folder named `faulty` fails some of its requests, until the
+input ends. `test_rollout.py` starts it.
+
+The fault is injected where a bundle's engine is loaded, so everything round it is what `marquee serve` runs.
+Prints one line of JSON when it answers: {"url": …}.
+"""
+
+import json
+import random
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import serving.deployments.ingress
+from serving.config import ServeConfig
+from serving.deployments.ingress import Ingress
+from serving.engine import Engine
+from serving.errors import Unavailable
+from serving.pipeline import RecommendationPipeline
+from serving.settings import Settings
+from serving.types import Query, Recommendation
+
+FAULTY = "faulty"
+FAILED = 0.05
+"""Share of the recommendations that fail."""
+
+
+class FailingPipeline(RecommendationPipeline):
+    async def run(self, query: Query) -> Recommendation:
+        if random.random() < FAILED:
+            raise Unavailable("injected")
+        return await super().run(query)
+
+
+class FaultyIngress(Ingress):
+    async def _load(self, url: str) -> Engine:
+        engine = await super()._load(url)
+        if FAULTY not in Path(url).parts:
+            return engine
+        whole = engine.recommend
+        parts = {each.name: getattr(whole, each.name) for each in fields(whole)}
+        return replace(engine, recommend=FailingPipeline(**parts))
+
+
+def main(bundle: str, home: str, redis_url: str, port: str) -> None:
+    from serving.runtime import running
+
+    settings = Settings(port=int(port), home=Path(home), redis_url=redis_url)
+    with running(ServeConfig(bundle=bundle), settings) as run:
+        print(json.dumps({"url": run.url}), flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    # By name, so that replicas import the class instead of unpickling a copy of this script's.
+    from tests.e2e import faulty
+
+    serving.deployments.ingress.Ingress = faulty.FaultyIngress  # type: ignore[misc]
+    main(*sys.argv[1:])
