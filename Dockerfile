@@ -3,8 +3,8 @@
 # Two targets that differ in PyTorch alone; both have everything under /opt/marquee and run as uid 1000.
 # It was not built where it was written: there is no container engine. tests/chart/test_image.py reads it.
 #
-#   docker build --target cuda --tag marquee:0.2.0-cuda .
-#   docker build --target cpu  --tag marquee:0.2.0 --build-arg PIP_EXTRA_INDEX_URL=<index of PyTorch's CPU builds> .
+#   docker build --target cuda --tag marquee:0.3.0-cuda .
+#   docker build --target cpu  --tag marquee:0.3.0 --build-arg PIP_EXTRA_INDEX_URL=<index of PyTorch's CPU builds> .
 #
 # pytorch.org names that index ("Get started", CPU). Without it pip takes the CUDA build, and the build of `cpu`
 # stops and says so. PIP_INDEX_URL does the same for a mirror of your own.

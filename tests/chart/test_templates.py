@@ -76,7 +76,7 @@ ROWS = [
     off("ingress.yaml", ("--set=ingress.enabled=true", ENTRY),
         ("--set=ingress.host=films.example.com",), "spec.rules[0].host", "films.example.com"),
     off("loadtest-master.yaml", LOADTEST, ("--set=loadtest.image.repository=else/where",),
-        f"{CONTAINER}.image", "ghcr.io/else/where:0.2.0"),
+        f"{CONTAINER}.image", "else/where:0.3.0"),
     off("loadtest-service.yaml", LOADTEST, RENAMED, "metadata.name", "other-loadtest"),
     off("loadtest-workers.yaml", LOADTEST, ("--set=loadtest.workers=9",), "spec.parallelism", 9),
     off("materialize-cronjob.yaml", MATERIALIZE, ("--set=materialize.schedule=@daily",),
@@ -127,7 +127,7 @@ ROWS = [
     off("servicemonitor-redis.yaml", (*MONITORING, "--set=redis.internal.metrics.enabled=true"),
         ("--set=monitoring.interval=60s",), "spec.endpoints[0].interval", "60s"),
     on("tests/answers.yaml", ALWAYS, ("--set=image.tag=1.2.3",), "spec.containers[0].image",
-       "ghcr.io/marquee/marquee:1.2.3"),
+       "marquee/marquee:1.2.3"),
     off("workspace-pvc.yaml", MATERIALIZE, ("--set=workspace.size=99Gi",),
         "spec.resources.requests.storage", "99Gi"),
 ]  # fmt: skip

@@ -90,8 +90,8 @@ def cluster(
 def hosted(
     script: Path, arguments: Sequence[object], folder: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[tuple[dict[str, Any], subprocess.Popen[str]]]:
-    """A script that serves until its input ends, and the line of JSON that it said when it answered. A process
-    of its own, as Ray reads its settings once."""
+    """A script that serves until its input ends, and the line of JSON that it said when it answered. It is a
+    process of its own, as Ray reads its settings once."""
     log = folder / "log"
     with (
         log.open("w") as stderr,

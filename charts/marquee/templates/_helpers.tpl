@@ -37,7 +37,7 @@ labels:
 {{- define "marquee.image" -}}
 {{- $root := index . 0 -}}{{- $image := index . 1 -}}
 {{- $registry := default $image.registry $root.Values.global.imageRegistry -}}
-{{- $name := printf "%s/%s" $registry $image.repository -}}
+{{- $name := ternary $image.repository (printf "%s/%s" $registry $image.repository) (empty $registry) -}}
 {{- with $image.digest -}}
 {{- printf "%s@%s" $name . -}}
 {{- else -}}
