@@ -19,6 +19,7 @@ import yaml
 from serving.config import ServeConfig
 from serving.ports import free_block
 from serving.settings import Settings
+from tests.chart.test_commands import wrong
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -125,6 +126,19 @@ def test_the_client_commands_print_tables(served: Served) -> None:
     assert "doctor" in served.shell(helped)
 
 
+def test_people_may_be_let_loose_on_it(served: Served) -> None:
+    """Whether this machine keeps the objectives is not asked."""
+    said = served.shell(f"make -C {ROOT} load VENV={sys.prefix} USERS=2 RUN_TIME=5s || true")
+    assert re.search(r"^(kept|missed) ", said, re.MULTILINE), said
+
+
+def test_the_traffic_can_be_looked_at(served: Served) -> None:
+    version = (served.home / "bundles" / "LATEST").read_text().strip()
+    said = served.shell("marquee rollout status --url http://127.0.0.1:8000")
+    assert version in said
+    assert "100%" in said
+
+
 def test_stopping_leaves_no_process_and_keeps_redis_data(served: Served) -> None:
     os.kill(served.process.pid, signal.SIGTERM)  # to make alone: it must pass it on
     served.process.wait(STOP_S)
@@ -145,6 +159,14 @@ def test_the_configuration_example_is_one() -> None:
     [example] = blocks("yaml")
     config = ServeConfig.model_validate({"bundle": "x", **yaml.safe_load(example)})
     assert config.deployments.ranking.autoscaling.max_replicas == 4
+
+
+def test_every_command_it_names_is_one() -> None:
+    """With options that it has; what needs a cluster cannot be run here."""
+    lines = [line.split("#")[0].split() for block in blocks("sh") for line in block.splitlines()]
+    named = [words[1:] for words in lines if words[:1] == ["marquee"] and words[1:] != ["--help"]]
+    assert ["train", "submit"] in named
+    assert [said for words in named if (said := wrong(words))] == []
 
 
 def test_make_knows_every_target_the_readme_names() -> None:
