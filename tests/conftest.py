@@ -12,7 +12,7 @@ E2E = Path(__file__).parent / "e2e"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of `e2e` on one of xdist's workers: it shares a cluster, and two would be too much for a machine."""
+    """All of `e2e` on one worker of xdist: it shares a cluster, and two would be too much for a machine."""
     for item in items:
         if item.path.is_relative_to(E2E):
             item.add_marker(pytest.mark.xdist_group("e2e"))
