@@ -54,8 +54,12 @@ class Window:
             if batch.score is not None:
                 self._scores.append(batch.score)
 
-    def coverage(self, n_items: int) -> float:
-        return coverage(list(self._items), n_items)
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def coverage(self, n_items: int, latest: int) -> float:
+        """Of the latest so many answers: more of them show more items, whatever the bundle."""
+        return coverage(list(self._items)[-latest:], n_items)
 
     def diversity(self, features: Float32) -> float | None:
         """The mean over the lists of at least two items; None without any."""
@@ -189,15 +193,17 @@ class BundleMetrics(Collector):
 
         weight = gauge("bundle_weight_ratio", "Share of the users a bundle answers.", "bundle", "role")
         trained = gauge("trained_timestamp_seconds", "When a bundle was made, unix time.", "bundle")
-        covered = gauge("bundle_coverage_ratio", "Share of the catalogue in the latest answers.", "bundle")
+        covered = gauge("bundle_coverage_ratio", "Share of the catalogue in as many answers of each.", "bundle")
         diversity = gauge("bundle_diversity_ratio", "Mean distance of items in an answer.", "bundle")
         psi = gauge("bundle_score_psi", "Population stability of scores against production.", "bundle")
         watches = list(self._watches.values())
+        compared = min((len(each.window) for each in watches if len(each.window)), default=0)
         for each in watches:
             engine, version = each.engine, [each.engine.version]
             weight.add_metric([*version, each.role], each.weight / 100)
             trained.add_metric(version, engine.trained_at)
-            covered.add_metric(version, each.window.coverage(len(engine.catalogue)))
+            if len(each.window):
+                covered.add_metric(version, each.window.coverage(len(engine.catalogue), compared))
             if (distance := each.window.diversity(engine.catalogue.features)) is not None:
                 diversity.add_metric(version, distance)
             drift = 0.0 if each is watches[0] else each.window.drift(watches[0].window)

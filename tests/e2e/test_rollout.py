@@ -37,6 +37,8 @@ GUARDRAILS = (
     *("--guardrail", "minimum_requests=60"),  # of both; the default asks for a busier service or more time
     *("--guardrail", "p99_ratio=50"),  # a machine that also runs this test says nothing by its latencies
     *("--guardrail", "degraded_rate=1"),  # nor by stages that missed their budgets
+    *("--guardrail", "coverage_drop=1"),  # sixty users see less of a catalogue than two hundred and forty
+    *("--guardrail", "psi=10"),  # and their scores differ
 )
 
 

@@ -183,7 +183,7 @@ def test_a_window_forgets_what_is_older() -> None:
     window = Window()
     for item in (7, *[3] * WINDOW):
         window.add(batch_of([item]))
-    assert window.coverage(10) == 0.1
+    assert window.coverage(10, WINDOW) == 0.1
 
 
 def test_drift_takes_enough_answers() -> None:
@@ -208,6 +208,24 @@ async def test_coverage_diversity_and_drift_are_there_when_read() -> None:
     assert service.value("bundle_coverage_ratio", bundle="A") == 2 / N_ITEMS
     assert 0 < (service.value("bundle_diversity_ratio", bundle="A") or 0) < 2
     assert service.value("bundle_score_psi", bundle="A") == 0
+
+
+async def test_bundles_are_compared_by_as_many_answers_each() -> None:
+    """A canary with a tenth of the answers would else look as if it kept to fewer items."""
+    service = Service()
+    service.serve(a=(engine("C"), 90), b=(engine("D"), 10))
+    lists = {"C": [[1], [2], [3], [1]], "D": [[1], [2]]}
+    for version, shown in lists.items():
+        for items in shown:
+            service.live.metrics.watch(version).window.add(batch_of(items))
+    assert service.value("bundle_coverage_ratio", bundle="C") == 2 / N_ITEMS
+    assert service.value("bundle_coverage_ratio", bundle="D") == 2 / N_ITEMS
+
+
+async def test_a_bundle_without_answers_covers_nothing_that_is_known() -> None:
+    service = Service()
+    service.serve(a=(engine("A", brings(3, 4)), 100))
+    assert service.value("bundle_coverage_ratio", bundle="A") is None
 
 
 # Shadows
