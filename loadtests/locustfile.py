@@ -60,6 +60,7 @@ def options(parser: LocustArgumentParser) -> None:
     marquee = parser.add_argument_group("Marquee")
     marquee.add_argument("--shape", choices=sorted(PROFILES), default="steady", help="people over time")
     marquee.add_argument("--population", type=int, default=943, help="user ids are 1 to this, by Zipf's law")
+    marquee.add_argument("--user-ids", type=Path, default=None, help="a file with one id a line, instead")
     marquee.add_argument("--retries", type=int, default=1, help="attempts after a failed one; 0 for none")
     marquee.add_argument("--report", type=Path, default=None, help="write what was seen there, as JSON")
     for name, default in (("failed", Objectives().failed), ("degraded", Objectives().degraded)):
@@ -72,8 +73,16 @@ def options(parser: LocustArgumentParser) -> None:
 def begin(environment: Environment, **_: object) -> None:
     options = environment.parsed_options
     assert options is not None
-    Person.popularity = np.cumsum(shares(options.population, 1.0))
+    Person.ids = _user_ids(options.user_ids, options.population)
+    Person.popularity = np.cumsum(shares(len(Person.ids), 1.0))
     Person.retries = options.retries
+
+
+def _user_ids(file: Path | None, population: int) -> list[str]:
+    """In the order of how often they ask: shuffled, as a low id means nothing, and alike on every worker."""
+    ids = [str(1 + at) for at in range(population)] if file is None else file.read_text("utf-8").split()
+    random.Random(0).shuffle(ids)
+    return ids
 
 
 @events.report_to_master.add_listener
@@ -121,6 +130,7 @@ class Person(FastHttpUser):
     """One session after another, each of somebody else."""
 
     network_timeout = connection_timeout = ANSWER_S
+    ids: ClassVar[list[str]]
     popularity: np.ndarray
     retries: int
     met: ClassVar[deque[str]] = deque(maxlen=MET)
@@ -143,13 +153,9 @@ class Person(FastHttpUser):
         gevent.sleep(self.wait_time())
         self._recommend(who)
 
-    def _rank(self) -> int:
-        return int(np.searchsorted(self.popularity, random.random()))
-
     def _somebody(self) -> str:
-        """The ranks of Zipf's law, shuffled once, so that a low id means nothing."""
-        population = len(self.popularity)
-        return str(1 + (min(self._rank(), population - 1) * 7_919) % population)
+        rank = int(np.searchsorted(self.popularity, random.random()))
+        return self.ids[min(rank, len(self.ids) - 1)]
 
     def _recommend(self, who: dict[str, Any]) -> list[str]:
         body = {**who, "count": ITEMS, "explain": random.random() < EXPLAINED}

@@ -193,7 +193,7 @@ class BundleMetrics(Collector):
 
         weight = gauge("bundle_weight_ratio", "Share of the users a bundle answers.", "bundle", "role")
         trained = gauge("trained_timestamp_seconds", "When a bundle was made, unix time.", "bundle")
-        covered = gauge("bundle_coverage_ratio", "Share of the catalogue in as many answers of each.", "bundle")
+        covered = gauge("bundle_coverage_ratio", "Share of the catalogue in as many answers.", "bundle")
         diversity = gauge("bundle_diversity_ratio", "Mean distance of items in an answer.", "bundle")
         psi = gauge("bundle_score_psi", "Population stability of scores against production.", "bundle")
         watches = list(self._watches.values())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
 from features.embedded import EmbeddedRedis
@@ -63,6 +64,15 @@ def other_bundle(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         model_card="another card",
         manifest=bundle.manifest,
     )
+
+
+@pytest.fixture(scope="session")
+def user_ids(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the users that the features know, for the load tests."""
+    table = pq.read_table(home / "data" / "users.parquet", columns=["user_id"])
+    file = tmp_path_factory.mktemp("users") / "ids"
+    file.write_text("\n".join(table["user_id"].to_pylist()), encoding="utf-8")
+    return file
 
 
 @pytest.fixture(scope="session")

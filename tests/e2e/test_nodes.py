@@ -78,14 +78,14 @@ def until_ranking(nodes: Nodes, wanted: int) -> None:
 
 
 def test_a_node_that_dies_costs_almost_nothing_and_a_retry_makes_that_nothing(
-    nodes: Nodes, tmp_path: Path
+    nodes: Nodes, user_ids: Path, tmp_path: Path
 ) -> None:
     assert nodes.say("spread") == {"replicas": 2, "nodes": 2}
     report = tmp_path / "report.json"
     command = [
         *(sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless", "--only-summary"),
         *("--host", nodes.url, "--users", str(PEOPLE), "--spawn-rate", str(PEOPLE)),
-        *("--run-time", f"{RUN_S}s", "--population", "300", "--report", str(report)),
+        *("--run-time", f"{RUN_S}s", "--user-ids", str(user_ids), "--report", str(report)),
         *("--max-failed", "0.002", "--max-p99-ms", "10000", "--max-degraded", "1"),
     ]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as locust:

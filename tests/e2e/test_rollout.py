@@ -90,12 +90,12 @@ def copy_of(bundle_dir: Path, folder: Path, card: str) -> Path:
 
 
 @contextmanager
-def people(url: str, report: Path) -> Iterator[None]:
+def people(url: str, users: Path, report: Path) -> Iterator[None]:
     """Somebody asks all the time; what they met is in the report afterwards."""
     command = [
         *(sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless", "--only-summary"),
         *("--host", url, "--users", str(PEOPLE), "--spawn-rate", str(PEOPLE), "--run-time", f"{RUN_S}s"),
-        *("--population", "300", "--report", str(report)),
+        *("--user-ids", str(users), "--report", str(report)),
     ]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as locust:
         try:
@@ -106,19 +106,19 @@ def people(url: str, report: Path) -> Iterator[None]:
 
 
 def test_a_failing_canary_goes_back_by_itself_and_a_good_one_takes_over(
-    server: Server, bundle_dir: Path, tmp_path: Path
+    server: Server, bundle_dir: Path, user_ids: Path, tmp_path: Path
 ) -> None:
     failing = copy_of(bundle_dir, tmp_path / FAULTY, "fails now and then")
     good = copy_of(bundle_dir, tmp_path / "good", "as good as the first")
     first, second = tmp_path / "first.json", tmp_path / "second.json"
 
-    with people(server.url, first):
+    with people(server.url, user_ids, first):
         back = server.canary(failing)
         assert back.returncode == 1, back.stdout + back.stderr
         assert "error rate difference" in back.stdout
         assert server.traffic() == [(bundle_dir.name, 100)]
         assert server.errors(bundle_dir.name) == 0
-    with people(server.url, second):
+    with people(server.url, user_ids, second):
         promoted = server.canary(good)
         assert promoted.returncode == 0, promoted.stdout + promoted.stderr
         assert server.traffic() == [(good.name, 100)]
