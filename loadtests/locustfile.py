@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import time
 from collections import deque
 from pathlib import Path
@@ -73,6 +74,9 @@ def options(parser: LocustArgumentParser) -> None:
 def begin(environment: Environment, **_: object) -> None:
     options = environment.parsed_options
     assert options is not None
+    if environment.runner is not None:
+        # With a shape Locust would end without a word, and without a judgement.
+        gevent.signal_handler(signal.SIGTERM, environment.runner.quit)
     Person.ids = _user_ids(options.user_ids, options.population)
     Person.popularity = np.cumsum(shares(len(Person.ids), 1.0))
     Person.retries = options.retries

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,3 +107,20 @@ def test_a_bad_service_is_named_and_a_retry_saves_what_it_can(
         assert report["lost"] == report["failed"]
     else:
         assert report["lost"] < report["failed"]
+
+
+def test_one_that_is_stopped_early_is_judged_by_what_it_saw(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    with serving() as server:
+        command = [
+            *(sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless"),
+            *("--host", f"http://127.0.0.1:{server.server_port}", "--users", "5", "--run-time", "60s"),
+            *("--report", str(report), "--max-p99-ms", "10000"),
+        ]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as locust:
+            deadline = time.monotonic() + 30
+            while not server.paths and time.monotonic() < deadline:
+                time.sleep(0.1)
+            locust.terminate()
+            assert locust.wait(30) == 0
+    assert json.loads(report.read_text(encoding="utf-8"))["asked"] > 0
