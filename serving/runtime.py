@@ -28,6 +28,7 @@ from serving.ports import check_port, free_block
 from serving.settings import Settings
 from serving.wanted import WantedTraffic
 from training.bundle import read_bundle
+from training.ray_session import own_ray
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +37,6 @@ APP = "marquee"
 LOGICAL_CPUS = 2
 """CPUs declared to Ray. On one machine they only decide placement, so reservations are scaled down to fit;
 Ray also starts this many workers in advance, and each costs a second of CPU."""
-
-OBJECT_STORE_BYTES = 100 << 20
-"""Ray's shared memory. Nothing of ours goes there: what crosses between replicas is a few kB."""
 
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 """Serve's own logs: what it says of every request is in our metrics."""
@@ -106,7 +104,8 @@ def running(
         wanted = WantedTraffic(folder / "traffic.json")
         wanted.write(Traffic.of(config.bundle))
         stack.enter_context(environment({"MARQUEE_TRAFFIC_FILE": str(wanted.path)}))
-        stack.enter_context(_ray(folder, num_gpus, progress))
+        progress("Starting Ray")
+        stack.enter_context(own_ray(folder / "r", num_cpus=LOGICAL_CPUS, num_gpus=num_gpus))
         config = fitted(config, LOGICAL_CPUS)
         _start(config, settings, progress)
         stack.enter_context(_following(wanted, config))
@@ -221,27 +220,6 @@ def check_contents(config: ServeConfig, redis_url: str) -> None:
     if online is None:
         raise StartFailed("Redis holds no features; run `marquee features` first")
     read_bundle(config.bundle, fingerprint=online.partition(":")[0])
-
-
-@contextmanager
-def _ray(folder: Path, num_gpus: int | None, progress: Callable[[str], None]) -> Iterator[None]:
-    progress("Starting Ray")
-    import ray
-
-    try:
-        ray.init(
-            address="local",
-            num_cpus=LOGICAL_CPUS,
-            num_gpus=num_gpus,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=str(folder / "r"),
-        )
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _start(config: ServeConfig, settings: Settings, progress: Callable[[str], None]) -> None:

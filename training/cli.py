@@ -35,17 +35,22 @@ Home = Annotated[Path, typer.Option(envvar="MARQUEE_HOME", help="Where data, fea
 def train(
     context: typer.Context,
     home: Home = Path(".marquee"),
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Data-parallel processes.")] = DEFAULT.workers,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, envvar="MARQUEE_TRAIN_WORKERS", help="Data-parallel processes.")
+    ] = DEFAULT.workers,
+    gpu: Annotated[
+        bool, typer.Option("--gpu/--no-gpu", envvar="MARQUEE_TRAIN_GPU", help="A GPU for each process.")
+    ] = DEFAULT.gpu,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = DEFAULT.seed,
     force: Annotated[bool, typer.Option("--force", help="Train anew even if nothing has changed.")] = False,
     store: Annotated[
         str | None, typer.Option("--publish", envvar="MARQUEE_PUBLISH", help="Folder or URL to copy it to.")
     ] = None,
 ) -> None:
-    """Train the models on Ray and write a bundle."""
+    """Train the models on Ray and write a bundle; on the cluster that RAY_ADDRESS names, if it is set."""
     if context.invoked_subcommand is not None:
         return
-    recipe = Recipe(seed=seed, workers=workers)
+    recipe = Recipe(seed=seed, workers=workers, gpu=gpu)
     try:
         schema = _schema(home)
         inputs = digest(home / "data", schema.fingerprint(), recipe)

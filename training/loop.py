@@ -1,8 +1,8 @@
 """What every training worker runs: epochs over its share of the examples, a checkpoint after each, resume.
 
-A run that was interrupted and resumed gives the weights of one that was not, bit for bit: all randomness is
-drawn from (seed, job, epoch, rank). Does not belong here: how workers are started and where checkpoints go
-(`trainer`), the network (`models.two_tower`).
+A run that was interrupted and resumed gives the weights of one that was not: all randomness is drawn from
+(seed, job, epoch, rank). On CPUs bit for bit; on GPUs, which add up in no fixed order, nearly. Does not
+belong here: how workers are started and where checkpoints go (`trainer`), the network (`fit.two_tower`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ Weights = dict[str, torch.Tensor]
 
 CHECKPOINT = "state.pt"
 """Read with `weights_only=True`: tensors and plain values, never code."""
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +87,16 @@ class State:
 
     @staticmethod
     def read(directory: Path) -> State:
-        return State(**torch.load(directory / CHECKPOINT, weights_only=True))
+        return State(**torch.load(directory / CHECKPOINT, weights_only=True, map_location="cpu"))
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """Which of how many data-parallel processes this is."""
+    """Which of how many data-parallel processes this is, and what it computes on."""
 
     rank: int = 0
     world: int = 1
+    device: torch.device = CPU
 
 
 Report = Callable[[dict[str, float | str], State], None]
@@ -144,12 +147,13 @@ class _Run:
     def begin(inputs: Inputs, recipe: Recipe, worker: Worker, job: str) -> _Run:
         torch.manual_seed(_seed(recipe, job))
         tower = TwoTower(TwoTowerSettings(), inputs.item_features, inputs.user_features.shape[1])
+        tower.to(worker.device)
         network = DistributedDataParallel(tower) if worker.world > 1 else tower
         optimizer = torch.optim.AdamW(
             tower.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         taken = torch.from_numpy(inputs.item_index[inputs.jobs[job]].astype(np.int64))
-        log_q = log_frequency(taken, len(inputs.item_features))
+        log_q = log_frequency(taken, len(inputs.item_features)).to(worker.device)
         return _Run(inputs, recipe, worker, job, tower, network, optimizer, log_q)
 
     def resume(self, state: State) -> int:
@@ -183,14 +187,14 @@ class _Run:
 
     def _step(self, batch: NDArray[np.int64]) -> float:
         """Sampled softmax over the batch's own items, as corrected by `training.losses`."""
-        inputs, settings = self.inputs, self.tower.settings
+        inputs, settings, device = self.inputs, self.tower.settings, self.worker.device
         items = len(inputs.item_features)
-        history = torch.from_numpy(padded(inputs.offsets, inputs.item_index, batch, settings.history, items))
-        target = torch.from_numpy(inputs.item_index[batch].astype(np.int64))
-        logits = self.network(history, torch.from_numpy(inputs.user_features[batch]), target)
-        loss = sampled_softmax(
-            logits, torch.arange(len(batch)), self.log_q[target], accidental_hits(history, target)
-        )
+        before = padded(inputs.offsets, inputs.item_index, batch, settings.history, items)
+        history = torch.from_numpy(before).to(device)
+        target = torch.from_numpy(inputs.item_index[batch].astype(np.int64)).to(device)
+        logits = self.network(history, torch.from_numpy(inputs.user_features[batch]).to(device), target)
+        own = torch.arange(len(batch), device=device)
+        loss = sampled_softmax(logits, own, self.log_q[target], accidental_hits(history, target))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

@@ -14,6 +14,7 @@ class Recipe:
         seed: of everything random.
         workers: data-parallel processes. Each draws its own share of a batch, with its own in-batch
             negatives, so their number is part of the result.
+        gpu: whether each process computes on a GPU of its own. It rounds otherwise than a CPU does.
         hold: newest training events of each user that the base models of the first stage do not see. They
             become the ranker's lists: scores of events a model was fitted on would be too good.
         epochs: passes over the training events for a two-tower. Five or seven are within the noise of four.
@@ -29,6 +30,7 @@ class Recipe:
 
     seed: int = 0
     workers: int = 2
+    gpu: bool = False
     hold: int = 8
     epochs: int = 4
     batch: int = 512

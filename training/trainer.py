@@ -1,12 +1,13 @@
 """Ray Train: starts the workers, keeps their checkpoints, replaces a worker that died.
 
-The driver never computes: it waits, shows progress, and takes Ray down again whatever happens.
+The driver never computes: it waits, shows progress, and leaves Ray again whatever happens: its own is taken
+down, a cluster that it joined (RAY_ADDRESS) stays. Inputs, checkpoints and progress are files in one folder,
+which every node of a cluster must see.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import secrets
 import shutil
@@ -14,12 +15,13 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from training.loop import CHECKPOINT, Inputs, State, Weights, Worker, train
+from training.loop import CHECKPOINT, CPU, Inputs, State, Weights, Worker, train
+from training.ray_session import cluster_address, joined_ray, own_ray
 from training.recipe import Recipe
 
 Shown = Callable[[dict[str, Any]], None]
@@ -28,15 +30,12 @@ Shown = Callable[[dict[str, Any]], None]
 RUN_NAME = "two-tower"
 MAX_FAILURES = 1
 """Worker groups that may die before the run is given up: a machine that kills two is out of memory."""
-GLOO_TIMEOUT_S = 60
-"""After which a rank whose peer is gone fails. A step takes tens of milliseconds."""
-OBJECT_STORE_BYTES = 100 << 20
-"""Nothing large passes through it: inputs and checkpoints are files. Ray's default takes 30 % of memory."""
+PEER_TIMEOUT_S = 60
+"""After which a rank whose peer is gone fails, with NCCL too. A step takes tens of milliseconds."""
 POLL_S = 0.2
 """Between two looks at the workers and at their progress."""
 
 _ENVIRONMENT = {
-    "RAY_TRAIN_METRICS_ENABLED": "0",  # needs the dashboard
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(POLL_S),  # 2 s by default, after every epoch
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default; unset, every worker warns of it
@@ -54,14 +53,16 @@ def fit(inputs: Inputs, recipe: Recipe, directory: Path, shown: Shown) -> dict[s
     it that a directory is only ever used for the same inputs and recipe.
 
     Raises:
-        TrainingFailed: Ray did not start, or more workers died than `MAX_FAILURES` allows.
+        TrainingFailed: Ray did not start or cannot be joined, it has no room for the workers, or more of them
+            died than `MAX_FAILURES` allows.
     """
     directory = directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
     final = directory / CHECKPOINT
     if not final.exists():
         inputs.write(directory / "inputs.safetensors")
-        with _ray(recipe.workers):
+        with _ray(recipe):
+            _check_room(recipe)
             _run(recipe, directory, shown)
     return State.read(directory).finished
 
@@ -81,9 +82,12 @@ def _run(recipe: Recipe, directory: Path, shown: Shown) -> None:
             "progress": str(progress),
             "recipe": asdict(recipe),
         },
-        torch_config=TorchConfig(backend="gloo", timeout_s=GLOO_TIMEOUT_S),
+        torch_config=TorchConfig(backend="nccl" if recipe.gpu else "gloo", timeout_s=PEER_TIMEOUT_S),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=recipe.workers, use_gpu=False, resources_per_worker={"CPU": 1}
+            num_workers=recipe.workers,
+            use_gpu=recipe.gpu,
+            resources_per_worker=_of_a_worker(recipe),
+            placement_strategy="SPREAD",  # nodes are added to compute: each takes its part
         ),
         run_config=ray.train.RunConfig(
             name=RUN_NAME,
@@ -124,11 +128,15 @@ def worker(config: dict[str, Any]) -> None:
         config: `inputs` and `progress`, paths that the workers can reach; `recipe`, the fields of a `Recipe`.
     """
     import ray.train
+    import ray.train.torch
     import torch
 
     torch.set_num_threads(1)
     context = ray.train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
+    rank, recipe = context.get_world_rank(), Recipe(**config["recipe"])
+    device = ray.train.torch.get_device() if recipe.gpu else CPU
+    if recipe.gpu:
+        torch.cuda.set_device(device)  # where NCCL computes
     checkpoint = ray.train.get_checkpoint()
     state = None
     if checkpoint is not None:
@@ -145,7 +153,8 @@ def worker(config: dict[str, Any]) -> None:
         with Path(config["progress"]).open("a", encoding="utf-8") as file:
             file.write(json.dumps({**facts, "pid": os.getpid()}) + "\n")
 
-    train(Inputs.read(Path(config["inputs"])), Recipe(**config["recipe"]), Worker(rank, world), state, report)
+    inputs = Inputs.read(Path(config["inputs"]))
+    train(inputs, recipe, Worker(rank, context.get_world_size(), device), state, report)
 
 
 class _Tail:
@@ -165,37 +174,51 @@ class _Tail:
 
 
 @contextmanager
-def _ray(workers: int) -> Iterator[None]:
-    """A Ray of this run's own, gone at the end with all its processes and files."""
+def _ray(recipe: Recipe) -> Iterator[None]:
+    """The cluster that RAY_ADDRESS names; without one, a Ray of this run's own, gone at the end with all its
+    processes and files."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    on_terminate = signal.getsignal(signal.SIGTERM)
+    with ExitStack() as stack:
+        address = cluster_address()
+        try:
+            if address:
+                stack.enter_context(joined_ray(address))
+            else:
+                _start(recipe, stack)
+        except Exception as error:
+            failed = f"RAY_ADDRESS={address} cannot be joined" if address else "Ray did not start"
+            raise TrainingFailed(f"{failed}: {_one_line(error)}") from error
+        if threading.current_thread() is threading.main_thread():
+            # Ray has put one there that aborts, without cleaning up
+            signal.signal(signal.SIGTERM, on_terminate)
+        yield
+
+
+def _start(recipe: Recipe, stack: ExitStack) -> None:
+    os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")  # they need the dashboard
     # Without a token of its own Ray would write one to ~/.ray, and anyone on the machine could connect.
     os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
+    scratch = Path(tempfile.mkdtemp(prefix="mq-", dir="/tmp"))
+    stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+    stack.enter_context(own_ray(scratch, num_cpus=recipe.workers))
+
+
+def _of_a_worker(recipe: Recipe) -> dict[str, float]:
+    """One of each kind."""
+    return {"CPU": 1, "GPU": 1} if recipe.gpu else {"CPU": 1}
+
+
+def _check_room(recipe: Recipe) -> None:
+    """Raises TrainingFailed where Ray Train would wait for ever for what is not there."""
     import ray
 
-    on_terminate = signal.getsignal(signal.SIGTERM)
-    scratch = tempfile.mkdtemp(prefix="mq-", dir="/tmp")  # short: socket paths end at 107 bytes
-    try:
-        try:
-            ray.init(
-                address="local",
-                num_cpus=workers,
-                include_dashboard=False,
-                _temp_dir=scratch,
-                object_store_memory=OBJECT_STORE_BYTES,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        except Exception as error:
-            raise TrainingFailed(f"Ray did not start: {_one_line(error)}") from error
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(
-                signal.SIGTERM, on_terminate
-            )  # Ray has put one there that aborts, without cleaning up
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    for kind in _of_a_worker(recipe):
+        if (count := there.get(kind, 0)) < recipe.workers:
+            asked = f"{recipe.workers} workers ask for a {kind} each and Ray has {count:g}"
+            raise TrainingFailed(f"{asked}: add nodes, lower --workers, or train without --gpu")
 
 
 def _one_line(error: BaseException) -> str:

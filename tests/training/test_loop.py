@@ -92,6 +92,25 @@ def test_two_ranks_agree_and_are_repeatable(inputs: Inputs, tmp_path: Path) -> N
     assert not torch.equal(first["held"]["item.weight"], alone["held"]["item.weight"])
 
 
+def test_a_step_is_computed_on_the_workers_device_up_to_the_loss(
+    inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`meta` refuses to be mixed with the CPU, as a GPU does, but holds no values: a step runs on it until
+    its loss is read. Accidental hits need values."""
+    monkeypatch.setattr("training.loop.accidental_hits", lambda history, target: history[:, :1] == target)
+    stepped: list[torch.device] = []
+    step = torch.optim.AdamW.step
+
+    def recorded(self: torch.optim.AdamW) -> None:
+        step(self)
+        stepped.extend(each.device for group in self.param_groups for each in group["params"])
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
+    with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta"):
+        train(inputs, RECIPE, Worker(device=torch.device("meta")), None, silent)
+    assert {device.type for device in stepped} == {"meta"}
+
+
 def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
     rates = np.array([one_cycle(step / 100, 0.1) for step in range(101)])
     assert rates.max() == pytest.approx(1.0)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -18,6 +16,7 @@ import pytest
 import torch
 
 from tests.training.gloo import assert_equal, two_ranks
+from tests.training.processes import TAG, needs_proc, tagged, tagging
 from training.dataset import Dataset
 from training.loop import Inputs, State
 from training.recipe import Recipe
@@ -25,7 +24,6 @@ from training.train import two_tower_inputs
 from training.trainer import TrainingFailed, fit
 
 RECIPE = replace(Recipe(), epochs=40, batch=64)
-TAG = "MARQUEE_TEST_RUN"
 
 
 @pytest.fixture(scope="module")
@@ -35,29 +33,15 @@ def inputs(dataset: Dataset) -> Inputs:
 
 @contextmanager
 def running(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    tag = uuid.uuid4().hex
     command = [sys.executable, "-m", "tests.training.ray_run", str(folder)]
-    env = {**os.environ, TAG: tag}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+    with (
+        tagging() as tag,
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, TAG: tag}) as process,
+    ):
         try:
             yield process, tag
         finally:
             process.kill()
-            for pid in tagged(tag):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-
-
-def tagged(tag: str) -> list[int]:
-    """Processes that inherited the tag."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"{TAG}={tag}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
 
 
 def next_epoch(process: subprocess.Popen[str]) -> dict[str, int]:
@@ -69,7 +53,7 @@ def next_epoch(process: subprocess.Popen[str]) -> dict[str, int]:
     pytest.fail(f"ended early with {process.wait()}")
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
+@needs_proc
 def test_stopped_then_resumed_with_a_worker_killed_it_ends_as_if_undisturbed(
     inputs: Inputs, tmp_path: Path
 ) -> None:
@@ -104,7 +88,7 @@ def test_a_finished_run_is_not_trained_again(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The end of an interrupted command's training is kept: no Ray is started for it."""
-    monkeypatch.setattr("training.trainer._ray", lambda workers: pytest.fail("started Ray"))
+    monkeypatch.setattr("training.trainer._ray", lambda recipe: pytest.fail("started Ray"))
     run = tmp_path / "run"
     run.mkdir()
     State("serving", 1, {}, {}, {"serving": {"w": torch.ones(2)}}).write(run)

@@ -24,7 +24,8 @@ from fastapi import FastAPI
 from loadtests.bench.peers.host import PATH, Options, patient
 from serving.guard import RUN_ID, Guard
 from serving.ports import free_block
-from serving.runtime import ANSWER_S, LOGICAL_CPUS, OBJECT_STORE_BYTES, QUIET, environment, ray_environment
+from serving.runtime import ANSWER_S, LOGICAL_CPUS, QUIET, environment, ray_environment
+from training.ray_session import own_ray
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -88,18 +89,7 @@ def running(port: int, replicas: int, redis_url: str) -> Iterator[None]:
         folder, tag = Path(tempfile.mkdtemp(prefix="mq", dir="/tmp")), secrets.token_hex(8)
         stack.callback(Guard(tag, folder).release)
         stack.enter_context(environment({RUN_ID: tag, **ray_environment(folder, free_block())}))
-        import ray  # reads its settings when imported
-
-        ray.init(
-            address="local",
-            num_cpus=LOGICAL_CPUS,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=str(folder / "r"),
-        )
-        stack.callback(ray.shutdown)
+        stack.enter_context(own_ray(folder / "r", num_cpus=LOGICAL_CPUS))
         _deploy(port, replicas, redis_url)
         yield
 

@@ -1,0 +1,73 @@
+"""Where Ray comes from: one of this process's own, or a cluster that runs already.
+
+Does not belong here: what runs on it, and its settings and token, which Ray reads from the environment.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+OBJECT_STORE_BYTES = 100 << 20
+"""Ray's shared memory. Nothing large of ours goes there: a few kB cross between replicas, and the inputs and
+checkpoints of a training are files. Ray's default takes 30 % of memory."""
+
+HERE = "local"
+"""What Ray understands under RAY_ADDRESS as "none", beside an empty one."""
+
+
+@contextmanager
+def own_ray(folder: Path, *, num_cpus: int, num_gpus: int | None = None) -> Iterator[None]:
+    """A Ray on this machine, gone with all its processes when the block is left.
+
+    Args:
+        folder: for its files; a short path, as those of sockets end at 107 bytes.
+        num_gpus: None counts the machine's.
+    """
+    import ray
+
+    try:
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=str(folder),
+        )
+        yield
+    finally:
+        ray.shutdown()
+
+
+def cluster_address() -> str | None:
+    """Of the cluster that RAY_ADDRESS names, as Ray's job submission sets it; None: there is none to join."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    return None if address in ("", HERE) else address
+
+
+@contextmanager
+def joined_ray(address: str) -> Iterator[None]:
+    """A cluster that runs on this machine and maybe on others; it is there afterwards as before.
+
+    Args:
+        address: host:port of its head, or "auto".
+
+    Raises:
+        ValueError: it is a URL, which names a dashboard or a proxy.
+        ConnectionError: no such cluster, or it has no node on this machine; and what else Ray raises.
+    """
+    if "://" in address:
+        raise ValueError("it must be host:port of a cluster with a node here; `ray job submit` sets it")
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        yield
+    finally:
+        ray.shutdown()
