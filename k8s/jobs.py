@@ -24,12 +24,17 @@ KEY = "rayjob.yaml"
 
 INSTANCE = "app.kubernetes.io/instance"
 
+GPU = "nvidia.com/gpu"
+
 SILENCE_S = 600.0
 """s without a line after which following a log ends: an epoch of the largest catalogue says nothing for that
 long."""
 
 KEEP_S = 86_400
 """s a finished job stays, so that its log can be read the next day."""
+
+HOME = "/var/lib/marquee"
+"""Where the pods of a plain job mount the volume that they share."""
 
 DEADLINE_S = 43_200
 """s after which a job is given up: half a day of GPUs is enough for a mistake."""
@@ -44,8 +49,8 @@ class Sizes:
     """What may differ from one training to the next; None leaves the template's.
 
     Attributes:
-        workers: data-parallel processes, each a pod of the job's own worker group.
-        gpus: of each worker. cpus, memory: of each worker, Kubernetes quantities.
+        workers: pods of the job's own worker group.
+        gpus: of each worker; on each a process trains. cpus, memory: of each worker, Kubernetes quantities.
         entrypoint: the command.
     """
 
@@ -69,8 +74,9 @@ class Job:
     ended: str
 
 
-def template(cluster: Cluster, namespace: str, release: str, image: str | None) -> Object:
-    """The RayJob in the ConfigMap `<release>-train-template`; where there is none, a plain one of that image.
+def template(cluster: Cluster, namespace: str, release: str, image: str | None, claim: str | None) -> Object:
+    """The RayJob in the ConfigMap `<release>-train-template`; where there is none, a plain one of that image
+    and claim.
 
     Raises:
         JobError: neither.
@@ -79,10 +85,10 @@ def template(cluster: Cluster, namespace: str, release: str, image: str | None) 
     try:
         found = cluster.get(CONFIG_MAPS, namespace, name)
     except NotFound:
-        if image is None:
-            text = f"no ConfigMap {name} in {namespace}: name the --release, or give --image"
+        if image is None or claim is None:
+            text = f"no ConfigMap {name} in {namespace}: name the --release, or give --image and --claim"
             raise JobError(text) from None
-        return plain(image)
+        return plain(image, claim)
     return parse(found.get("data", {}).get(KEY, ""))
 
 
@@ -129,19 +135,39 @@ def sized(job: Object, sizes: Sizes) -> Object:
     if sizes.image is not None:
         for template in (cluster["headGroupSpec"]["template"], group["template"]):
             template["spec"]["containers"][0]["image"] = sizes.image
-    wanted = {"nvidia.com/gpu": sizes.gpus, "cpu": sizes.cpus, "memory": sizes.memory}
+    wanted = {GPU: sizes.gpus, "cpu": sizes.cpus, "memory": sizes.memory}
     given = {name: str(value) for name, value in wanted.items() if value is not None}
     if given:
         resources = group["template"]["spec"]["containers"][0].setdefault("resources", {})
         for kind in ("requests", "limits"):
             resources[kind] = resources.get(kind, {}) | given
+    if sizes.workers is not None or sizes.gpus is not None:
+        _tell(cluster, group)
     return job
 
 
-def plain(image: str) -> Object:
-    """A RayJob with a head and one group of workers, for a cluster without the chart. It trains in an
-    emptyDir: who wants the bundle to stay uses the chart's template, which knows the bundle store."""
-    return {
+def _tell(cluster: Object, group: Object) -> None:
+    """Tells `marquee train`, which runs on the head, what the group makes: a process for each GPU; without
+    GPUs for each pod."""
+    asked = group["template"]["spec"]["containers"][0].get("resources", {})
+    gpus = int(asked.get("limits", {}).get(GPU, 0))
+    told = {
+        "MARQUEE_TRAIN_WORKERS": str(group.get("replicas", 1) * max(gpus, 1)),
+        "MARQUEE_TRAIN_GPU": str(gpus > 0).lower(),
+    }
+    head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+    others = [each for each in head.get("env", []) if each["name"] not in told]
+    head["env"] = [*others, *({"name": name, "value": value} for name, value in told.items())]
+
+
+def plain(image: str, claim: str) -> Object:
+    """A RayJob with a head and one group of workers, for a cluster without the chart.
+
+    Args:
+        claim: a PersistentVolumeClaim that many nodes write: head and workers share data and checkpoints, and
+            the bundle is found there.
+    """
+    job = {
         "apiVersion": RAY_JOBS.api_version,
         "kind": RAY_JOBS.kind,
         "spec": {
@@ -153,7 +179,7 @@ def plain(image: str) -> Object:
             "rayClusterSpec": {
                 "headGroupSpec": {
                     "rayStartParams": {"num-cpus": "0"},
-                    "template": _pod("ray-head", image, {"cpu": "1", "memory": "4Gi"}),
+                    "template": _pod("ray-head", image, claim, {"cpu": "1", "memory": "4Gi"}),
                 },
                 "workerGroupSpecs": [
                     {
@@ -162,15 +188,16 @@ def plain(image: str) -> Object:
                         "minReplicas": 1,
                         "maxReplicas": 1,
                         "rayStartParams": {},
-                        "template": _pod("ray-worker", image, {"cpu": "4", "memory": "16Gi"}),
+                        "template": _pod("ray-worker", image, claim, {"cpu": "4", "memory": "16Gi"}),
                     }
                 ],
             },
         },
     }
+    return sized(job, Sizes(workers=1))
 
 
-def _pod(name: str, image: str, resources: dict[str, str]) -> Object:
+def _pod(name: str, image: str, claim: str, resources: dict[str, str]) -> Object:
     """A pod that the restricted pod-security profile admits."""
     return {
         "spec": {
@@ -178,22 +205,29 @@ def _pod(name: str, image: str, resources: dict[str, str]) -> Object:
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": 1000,
+                "fsGroup": 1000,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [
                 {
                     "name": name,
                     "image": image,
-                    "env": [{"name": "MARQUEE_HOME", "value": "/tmp/marquee"}],
+                    "env": [{"name": "MARQUEE_HOME", "value": HOME}],
                     "resources": {"requests": dict(resources), "limits": dict(resources)},
                     "securityContext": {
                         "allowPrivilegeEscalation": False,
                         "capabilities": {"drop": ["ALL"]},
                     },
-                    "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],
+                    "volumeMounts": [
+                        {"name": "scratch", "mountPath": "/tmp"},
+                        {"name": "home", "mountPath": HOME},
+                    ],
                 }
             ],
-            "volumes": [{"name": "scratch", "emptyDir": {}}],
+            "volumes": [
+                {"name": "scratch", "emptyDir": {}},
+                {"name": "home", "persistentVolumeClaim": {"claimName": claim}},
+            ],
         }
     }
 

@@ -43,8 +43,13 @@ def submit(
     release: Release = "marquee",
     manifest: Manifest = None,
     image: Annotated[str | None, typer.Option(help="By default the template's.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Data-parallel workers.")] = None,
-    gpus: Annotated[int | None, typer.Option(min=0, max=16, help="GPUs of each worker.")] = None,
+    claim: Annotated[
+        str | None, typer.Option(help="Without a template: the volume claim that the pods share.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Worker pods.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=0, max=16, help="GPUs of each worker; a process trains on each.")
+    ] = None,
     cpus: Annotated[str | None, typer.Option(help="Cores of each worker, e.g. 4.")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory of each worker, e.g. 16Gi.")] = None,
     entrypoint: Annotated[str | None, typer.Option(help="The command, instead of the template's.")] = None,
@@ -60,7 +65,7 @@ def submit(
         if manifest is not None:
             job = jobs.parse(manifest.read_text(encoding="utf-8"))
         else:
-            job = jobs.template(api, where, release, image)
+            job = jobs.template(api, where, release, image, claim)
         name = jobs.submit(api, where, release, job, sizes)
     if output is Output.JSON:
         print_json({"namespace": where, "name": name})

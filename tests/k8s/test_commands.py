@@ -143,7 +143,8 @@ class TestCluster:
 
     def test_trainings(self, kubernetes: Served, where: tuple[str, ...], tmp_path: Path) -> None:
         assert run("train", "submit", *where).exit_code == 1
-        [made] = documents(run("train", "submit", "--image", "a:1", "--gpus", "1", *where, "-o", "json"))
+        plain = ("--image", "a:1", "--claim", "c", "--gpus", "1")
+        [made] = documents(run("train", "submit", *plain, *where, "-o", "json"))
         [[job]] = [json.loads(run("train", "list", *where, "-o", "json").stdout)]
         assert job["name"] == made["name"]
         assert made["name"] in run("train", "list", *where).stdout

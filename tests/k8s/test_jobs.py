@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import yaml
 
@@ -13,11 +15,12 @@ from tests.k8s.apiserver import Served
 
 def submit(kubernetes: Served, sizes: Sizes, release: str = "marquee") -> str:
     cluster = kubernetes.cluster()
-    return jobs.submit(cluster, "prod", release, jobs.template(cluster, "prod", release, sizes.image), sizes)
+    template = jobs.template(cluster, "prod", release, sizes.image, "shared")
+    return jobs.submit(cluster, "prod", release, template, sizes)
 
 
 def test_a_job_from_the_releases_template(kubernetes: Served) -> None:
-    template = jobs.plain("registry/marquee:1")
+    template = jobs.plain("registry/marquee:1", "shared")
     template["metadata"] = {"generateName": "x-", "labels": {"team": "recs"}}
     data = {"rayjob.yaml": yaml.safe_dump(template)}
     kubernetes.put(CONFIG_MAPS, "marquee-train-template", {"data": data})
@@ -36,7 +39,7 @@ def test_a_job_from_the_releases_template(kubernetes: Served) -> None:
 
 
 def test_without_a_template_an_image_is_needed(kubernetes: Served) -> None:
-    with pytest.raises(JobError, match="--image"):
+    with pytest.raises(JobError, match="--image and --claim"):
         submit(kubernetes, Sizes())
     name = submit(kubernetes, Sizes(image="registry/marquee:2"))
     job = kubernetes.cluster().get(RAY_JOBS, "prod", name)
@@ -46,6 +49,45 @@ def test_without_a_template_an_image_is_needed(kubernetes: Served) -> None:
         assert container["image"] == "registry/marquee:2"
         assert template["spec"]["securityContext"]["runAsNonRoot"]
         assert not container["securityContext"]["allowPrivilegeEscalation"]
+        assert shared(template)
+
+
+def shared(template: dict[str, Any]) -> bool:
+    """Whether MARQUEE_HOME is on the claim."""
+    spec = template["spec"]
+    [container] = spec["containers"]
+    claims = {each["name"]: each.get("persistentVolumeClaim") for each in spec["volumes"]}
+    mounted = {each["mountPath"]: claims[each["name"]] for each in container["volumeMounts"]}
+    return mounted[told(template)["MARQUEE_HOME"]] == {"claimName": "shared"}
+
+
+def told(template: dict[str, Any]) -> dict[str, str]:
+    [container] = template["spec"]["containers"]
+    return {each["name"]: each["value"] for each in container["env"]}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "processes", "gpu"),
+    [
+        (Sizes(), "1", "false"),
+        (Sizes(workers=3), "3", "false"),
+        (Sizes(gpus=2), "2", "true"),
+        (Sizes(workers=3, gpus=2), "6", "true"),
+        (Sizes(workers=3, gpus=0), "3", "false"),
+    ],
+)
+def test_the_head_is_told_what_its_workers_make(sizes: Sizes, processes: str, gpu: str) -> None:
+    job = jobs.sized(jobs.plain("a:1", "shared"), sizes)
+    env = told(job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"])
+    assert (env["MARQUEE_TRAIN_WORKERS"], env["MARQUEE_TRAIN_GPU"]) == (processes, gpu)
+    assert len(env) == 3
+
+
+def test_what_the_template_tells_stays_where_no_size_is_given() -> None:
+    job = jobs.sized(jobs.plain("a:1", "shared"), Sizes(workers=5))
+    again = jobs.sized(job, Sizes(memory="1Gi"))
+    heads = [each["spec"]["rayClusterSpec"]["headGroupSpec"] for each in (job, again)]
+    assert heads[0] == heads[1]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +99,7 @@ def test_what_is_no_rayjob_says_so(text: str) -> None:
 
 
 def test_sizes_leave_the_template_alone() -> None:
-    template = jobs.plain("a:1")
+    template = jobs.plain("a:1", "shared")
     before = yaml.safe_dump(template)
     jobs.sized(template, Sizes(image="b:2", workers=2, gpus=1))
     assert yaml.safe_dump(template) == before

@@ -1,0 +1,63 @@
+"""The RayJob trains on its whole worker group, and its pods share what a training needs."""
+
+import typing
+from typing import Any
+
+import pytest
+
+import training.cli
+from k8s.jobs import Sizes, sized
+from tests.chart.rendering import REQUIRED, Chart, Object
+
+
+def job(chart: Chart, *flags: str) -> Object:
+    return chart.one("RayJob", *REQUIRED, "--set=retrain.enabled=true", *flags)
+
+
+def pods(found: Object) -> list[dict[str, Any]]:
+    """Specs of the head's pod, then the worker's."""
+    cluster = found["spec"]["rayClusterSpec"]
+    return [group["template"]["spec"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+
+
+def env(spec: dict[str, Any]) -> dict[str, str]:
+    return {each["name"]: each.get("value", "") for each in spec["containers"][0]["env"]}
+
+
+def read_by_train(option: str) -> str:
+    """The variable of an option of `marquee train`."""
+    hint = typing.get_type_hints(training.cli.train, include_extras=True)[option]
+    variable: str = hint.__metadata__[0].envvar
+    return variable
+
+
+@pytest.mark.parametrize(
+    ("replicas", "gpus", "processes", "gpu"), [(2, 1, "2", "true"), (2, 4, "8", "true"), (3, 0, "3", "false")]
+)
+def test_a_process_trains_on_each_gpu_or_without_any_in_each_pod(
+    chart: Chart, replicas: int, gpus: int, processes: str, gpu: str
+) -> None:
+    found = job(chart, f"--set=retrain.worker.replicas={replicas}", f"--set=retrain.worker.gpus={gpus}")
+    told = env(pods(found)[0])
+    assert (told[read_by_train("workers")], told[read_by_train("gpu")]) == (processes, gpu)
+    again = sized(found, Sizes(workers=replicas, gpus=gpus))
+    assert env(pods(again)[0]) == told, "`marquee train submit` and the chart count alike"
+
+
+def test_no_worker_trains_on_the_head(chart: Chart) -> None:
+    head = job(chart)["spec"]["rayClusterSpec"]["headGroupSpec"]
+    assert head["rayStartParams"] == {"num-cpus": "0", "num-gpus": "0"}
+
+
+def test_head_and_workers_share_the_folder_of_data_and_checkpoints(chart: Chart) -> None:
+    claims = []
+    for spec in pods(job(chart)):
+        [mount] = [
+            each
+            for each in spec["containers"][0]["volumeMounts"]
+            if each["mountPath"] == env(spec)[read_by_train("home")]
+        ]
+        [volume] = [each for each in spec["volumes"] if each["name"] == mount["name"]]
+        assert not mount.get("readOnly")
+        claims.append(volume["persistentVolumeClaim"]["claimName"])
+    assert claims == ["marquee-workspace"] * 2
