@@ -14,6 +14,7 @@ from serving.deployments.explainer import ExplainerReplica
 from serving.deployments.ingress import Ingress
 from serving.deployments.ranker import Ranker
 from serving.deployments.retriever import Retriever
+from tests.chart.pods import pods
 from tests.chart.rendering import REQUIRED, Chart, Object
 
 CLASSES = {"retrieval": Retriever, "ranking": Ranker, "diversity": Diversifier, "explain": ExplainerReplica}
@@ -189,3 +190,22 @@ def test_a_value_of_config_reaches_the_application(chart: Chart) -> None:
     found = chart.one("RayService", *REQUIRED, "--set=config.budgets.ranker=123")
     [application] = yaml.safe_load(found["spec"]["serveConfigV2"])["applications"]
     assert ServeConfig.model_validate(application["args"]).budgets.ranker == 123
+
+
+def test_a_cluster_collects_what_replicas_log_as_json_with_users_hashed(chart: Chart) -> None:
+    """Ray keeps a worker's lines in a file of its pod unless told otherwise.
+
+    For a RayJob it has to: from there they come into the log of its driver.
+    """
+    flags = ("--set=logs.existingSecret=log-key", "--set=retrain.enabled=true")
+    service, job = chart.one("RayService", *REQUIRED, *flags), chart.one("RayJob", *REQUIRED, *flags)
+    [application] = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+    assert ServeConfig.model_validate(application["args"]).logs.format == "json"
+    for found, to_stderr in ((service, "1"), (job, None)):
+        for pod in pods(found):
+            for _, container in pod.containers():
+                env = {variable["name"]: variable for variable in container.get("env", [])}
+                if container["name"] == "ray":
+                    assert env.get("RAY_LOG_TO_STDERR", {}).get("value") == to_stderr
+                    key = env["MARQUEE_LOG_KEY"]["valueFrom"]["secretKeyRef"]
+                    assert (key["name"], key["key"]) == ("log-key", "key")
