@@ -30,6 +30,18 @@ def same_items(before: CandidateBatch, after: CandidateBatch, stage: str) -> Can
     return whole(after, stage)
 
 
+def a_choice(rows: NDArray[np.integer], batch: CandidateBatch, count: int, stage: str) -> NDArray[np.intp]:
+    """Of the batch's rows `count`, or all where there are fewer, each once."""
+    wanted = min(count, len(batch))
+    if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
+        raise InvariantViolation(f"{stage} chose something other than row indices")
+    if len(rows) != wanted or not distinct(rows):
+        raise InvariantViolation(f"{stage} chose {len(rows)} rows where {wanted} were due")
+    if wanted and (rows.min() < 0 or rows.max() >= len(batch)):
+        raise InvariantViolation(f"{stage} chose a row that is not there")
+    return rows.astype(np.intp, copy=False)
+
+
 def best_first(batch: CandidateBatch, stage: str) -> CandidateBatch:
     """Sorted by score. Non-finite scores sink below every other, and become finite so that JSON can say
     them."""

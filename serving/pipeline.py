@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from serving import tracing
 from serving.config import Budgets
 from serving.errors import InvalidFilter, InvariantViolation, Unavailable
-from serving.laws import best_first, distinct, same_items, whole
+from serving.laws import a_choice, best_first, distinct, same_items, whole
 from serving.metrics import NullRecorder, Recorder
 from serving.stages import (
     AnswerCache,
@@ -299,15 +299,8 @@ class RecommendationPipeline:
 
     async def _choose(self, query: Query, batch: CandidateBatch) -> NDArray[np.intp]:
         assert self.selector is not None
-        chosen = np.asarray(await self.selector.select(query, batch))
-        wanted = min(query.count, len(batch))
-        if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
-            raise InvariantViolation(f"{self.selector.name} chose something other than row indices")
-        if len(chosen) != wanted or not distinct(chosen):
-            raise InvariantViolation(f"{self.selector.name} chose {len(chosen)} rows where {wanted} were due")
-        if wanted and (chosen.min() < 0 or chosen.max() >= len(batch)):
-            raise InvariantViolation(f"{self.selector.name} chose a row that is not there")
-        return chosen
+        rows = np.asarray(await self.selector.select(query, batch))
+        return a_choice(rows, batch, query.count, self.selector.name)
 
     async def _explain(self, query: Query, batch: CandidateBatch, ledger: _Ledger) -> tuple[Explanation, ...]:
         """Reasons for what is returned. Without a ranker's score there is nothing to explain."""
