@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from features.embedded import EmbeddedRedis
 from features.prepare import prepare
 from serving.ports import free_block
 from tests.collector import Collector, collecting
+from tests.e2e.traffic import change, entry
 from training.bundle import read_bundle, write_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,11 +32,15 @@ class Cluster:
     """Attributes:
     url: of the distributed application; the fused one is below /fused.
     gpus_in_use: of the two declared to Ray.
+    metrics_folder: where the replicas count.
+    ray_metrics: host:port of Ray's own metrics.
     process: the one that started everything.
     """
 
     url: str
     gpus_in_use: float
+    metrics_folder: str
+    ray_metrics: str
     process: subprocess.Popen[str]
 
 
@@ -64,6 +70,24 @@ def other_bundle(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         model_card="another card",
         manifest=bundle.manifest,
     )
+
+
+@pytest.fixture
+def altered_bundle(bundle_dir: Path, tmp_path: Path) -> Path:
+    """One byte of it is another than its manifest says."""
+    altered = tmp_path / "altered"
+    shutil.copytree(bundle_dir, altered)
+    with (altered / "ranker.safetensors").open("r+b") as file:
+        file.write(b"\xff")
+    return altered
+
+
+@pytest.fixture(scope="session")
+def users(home: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(home / "data" / "users.parquet", columns=["user_id"])
+    return [str(user) for user in table["user_id"].to_pylist()]
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +148,19 @@ def hosted(
         assert process.wait(60) == 0, log.read_text()[-2_000:]
 
 
+def command(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """A `marquee` command as a user runs it."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("PORT", "HOST", "REDIS_URL")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "marquee", *arguments],
+        cwd=ROOT,
+        env={**kept, "NO_COLOR": "1", "COLUMNS": "200", "PYTHONUNBUFFERED": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def traced(collector: Collector) -> dict[str, str]:
     """Only what a request's own `traceparent` samples is."""
     return {
@@ -137,3 +174,11 @@ def traced(collector: Collector) -> dict[str, str]:
 def client(cluster: Cluster) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=cluster.url, timeout=ANSWER_S, trust_env=False) as made:
         yield made
+
+
+@pytest.fixture
+def admin(client: httpx.Client, home: Path, bundle_dir: Path) -> Iterator[httpx.Client]:
+    """Calls with the token that the server left for its owner; in the end the traffic is as before."""
+    client.headers["Authorization"] = f"Bearer {(home / 'admin-token').read_text().strip()}"
+    yield client
+    change(client, entry(bundle_dir, 100))

@@ -1,10 +1,11 @@
 """Serves one bundle in both placements on one cluster, until its input ends. A process of its own, as Ray
 reads its settings once; `conftest.py` starts it.
 
-Prints one line of JSON when both answer: {"url": …, "gpus_in_use": …}.
+Prints one line of JSON when both answer: {"url": …, "gpus_in_use": …, "metrics_folder": …, "ray_metrics": …}.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -51,7 +52,14 @@ def main(bundle: str, home: str, redis_url: str, port: str) -> None:
         )
         serve.run(build(fused), name="fused", route_prefix="/fused")
         in_use = ray.cluster_resources()["GPU"] - ray.available_resources()["GPU"]
-        print(json.dumps({"url": run.url, "gpus_in_use": in_use}), flush=True)
+        [node] = ray.nodes()  # type: ignore[no-untyped-call]
+        started = {
+            "url": run.url,
+            "gpus_in_use": in_use,
+            "metrics_folder": os.environ["MARQUEE_METRICS_DIR"],
+            "ray_metrics": f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}",
+        }
+        print(json.dumps(started), flush=True)
         sys.stdin.read()
 
 

@@ -1,11 +1,8 @@
 """`marquee serve` as a user runs it: refusals before anything slow, a second run beside the first, an end
 that leaves nothing."""
 
-import os
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -14,20 +11,7 @@ import pytest
 from features.embedded import EmbeddedRedis
 from serving import guard
 from serving.ports import free_block
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def command(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ("PORT", "HOST", "REDIS_URL")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "marquee", *arguments],
-        cwd=ROOT,
-        env={**kept, "NO_COLOR": "1", "COLUMNS": "200", "PYTHONUNBUFFERED": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+from tests.e2e.conftest import command
 
 
 def refused(*arguments: str, **environment: str) -> str:

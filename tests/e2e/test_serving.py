@@ -23,14 +23,6 @@ PATIENCE_MS = 5_000
 """Deadline of the requests that must not degrade: the stages keep their budgets, the machine may be busy."""
 
 
-@pytest.fixture(scope="module")
-def users(home: Any) -> list[str]:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(home / "data" / "users.parquet", columns=["user_id"])
-    return [str(user) for user in table["user_id"].to_pylist()]
-
-
 def recommend(client: httpx.Client, prefix: str = "", **body: Any) -> dict[str, Any]:
     response = client.post(prefix + RECOMMEND, json={"timeout_ms": PATIENCE_MS, **body})
     assert response.status_code == 200, response.text

@@ -1,6 +1,5 @@
 """An ingress replica, without Ray around it, is given one traffic after another."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,6 @@ import pytest
 from features.embedded import EmbeddedRedis
 from serving.config import ServeConfig, ShadowConfig
 from serving.deployments.ingress import Ingress
-
-
-@pytest.fixture
-def altered_bundle(bundle_dir: Path, tmp_path: Path) -> Path:
-    altered = tmp_path / "altered"
-    shutil.copytree(bundle_dir, altered)
-    with (altered / "ranker.safetensors").open("r+b") as file:
-        file.write(b"\xff")
-    return altered
 
 
 def user_config(*entries: tuple[Path, int]) -> dict[str, Any]:

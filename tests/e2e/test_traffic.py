@@ -1,41 +1,13 @@
 """Two bundles in the traffic of a running cluster, changed through the admin endpoint of the server."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
-import pytest
 
 from tests.e2e.conftest import Cluster
-
-ADMIN = "/v1/admin/traffic"
-SWAP_S = 90.0
-"""Seconds for five replicas on a busy machine to load a bundle; a bound, not an expectation."""
-
-
-def entry(bundle: Path, weight: int = 0) -> dict[str, Any]:
-    return {"bundle": str(bundle), **({"weight": weight} if weight else {"shadow": True})}
-
-
-@pytest.fixture
-def admin(client: httpx.Client, home: Path, bundle_dir: Path) -> Iterator[httpx.Client]:
-    """Calls with the token that the server left for its owner; in the end the traffic is as before."""
-    client.headers["Authorization"] = f"Bearer {(home / 'admin-token').read_text().strip()}"
-    yield client
-    change(client, entry(bundle_dir, 100))
-
-
-def change(admin: httpx.Client, *entries: dict[str, Any], **headers: str) -> None:
-    """Changes the traffic, and returns when it is in service."""
-    answer = admin.put(ADMIN, json={"traffic": entries}, headers=headers)
-    assert answer.status_code == 202, answer.text
-    deadline = time.monotonic() + SWAP_S
-    while {each["state"] for each in admin.get(ADMIN).json()["traffic"]} != {"serving"}:
-        assert time.monotonic() < deadline, admin.get(ADMIN).text
-        time.sleep(0.1)
+from tests.e2e.traffic import ADMIN, SWAP_S, change, entry
 
 
 def eventually(admin: httpx.Client, metric: str) -> None:
