@@ -49,7 +49,7 @@ def without_links(rule: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("flags", "before"),
     [
-        ((), f"{yaml.safe_load((CHART / 'Chart.yaml').read_text())['home']}/blob/HEAD/"),
+        ((), ""),
         (("--set=monitoring.rules.runbookUrlPrefix=https://wiki.example.com/x/",), "https://wiki.example.com/x/"),
     ],
 )  # fmt: skip
