@@ -48,7 +48,7 @@ def test_an_older_cluster_is_refused(chart: Chart) -> None:
 def test_the_image_that_is_loaded_is_the_one_that_the_chart_pulls(chart: Chart) -> None:
     pulled = re.search(r"image: (\S*marquee/marquee\S+)", chart.text(*REQUIRED))
     assert pulled is not None
-    loaded = set(re.findall(r"\S+/marquee/marquee:\S+", "".join(BLOCKS)))
+    loaded = set(re.findall(r"marquee/marquee:[\w.]+", "".join(BLOCKS)))
     assert loaded == {pulled[1]}
 
 
