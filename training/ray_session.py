@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,13 @@ checkpoints of a training are files. Ray's default takes 30 % of memory."""
 
 HERE = "local"
 """What Ray understands under RAY_ADDRESS as "none", beside an empty one."""
+
+REACHED_S = 10.0
+"""Seconds for a cluster's head to accept a connection; Ray itself would try for a quarter of an hour."""
+
+TRIES = 3
+"""Times that Ray asks a head that does accept: a wrong token or another protocol does not become right by the
+20 of its default."""
 
 
 @contextmanager
@@ -59,11 +67,12 @@ def joined_ray(address: str) -> Iterator[None]:
         address: host:port of its head, or "auto".
 
     Raises:
-        ValueError: it is a URL, which names a dashboard or a proxy.
-        ConnectionError: no such cluster, or it has no node on this machine; and what else Ray raises.
+        ValueError: it is something else: a URL names a dashboard or a proxy.
+        OSError: nobody answers there, or there is no node on this machine; and what else Ray raises.
     """
-    if "://" in address:
-        raise ValueError("it must be host:port of a cluster with a node here; `ray job submit` sets it")
+    if address != "auto":
+        _reach(address)
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", str(TRIES))  # the name is older than Ray without Redis
     import ray
 
     try:
@@ -71,3 +80,11 @@ def joined_ray(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if "/" in host or not (host and port.isdecimal()):
+        raise ValueError("it must be host:port of a cluster with a node here; `ray job submit` sets it")
+    with socket.create_connection((host.strip("[]"), int(port)), REACHED_S):
+        pass
