@@ -24,19 +24,25 @@ PATIENCE_MS = 5_000
 
 
 def recommend(client: httpx.Client, prefix: str = "", **body: Any) -> dict[str, Any]:
-    response = client.post(prefix + RECOMMEND, json={"timeout_ms": PATIENCE_MS, **body})
+    response = _asked(client, prefix, body)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
 
 
+def _asked(client: httpx.Client, prefix: str, body: dict[str, Any]) -> httpx.Response:
+    return client.post(prefix + RECOMMEND, json={"timeout_ms": PATIENCE_MS, **body})
+
+
 def whole(client: httpx.Client, prefix: str = "", **body: Any) -> dict[str, Any]:
-    """An answer from which nothing was lost: on a busy machine a stage may miss its budget once."""
+    """An answer from which nothing was lost: on a busy machine a stage, or all sources, may miss the budget
+    once."""
     for _ in range(20):
-        answer = recommend(client, prefix, **body)
-        if not answer["degraded"]:
+        response = _asked(client, prefix, body)
+        if response.status_code == 200 and not response.json()["degraded"]:
+            answer: dict[str, Any] = response.json()
             return answer
-    pytest.fail(f"every answer was degraded: {answer['degraded']}")
+    pytest.fail(f"no whole answer: {response.text}")
 
 
 def test_it_is_ready_with_the_bundle(client: httpx.Client, bundle_dir: Any) -> None:
