@@ -21,7 +21,7 @@ serve: $(VENV)/.runtime ## Install, fetch data, train, evaluate, and serve on ht
 	@exec $(BIN)/marquee serve
 
 test: check ## Check the code and run every test
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2
 
 check: $(VENV)/.dev ## Lint, types and layers
 	$(BIN)/ruff check .
