@@ -103,7 +103,8 @@ def list_jobs(
         print_json([dataclasses.asdict(job) for job in found])
         return
     table = Table(title=f"Trainings of {escape(release)} in {escape(where)}", title_justify="left")
-    for column in ("name", "job", "deployment", "started", "ended", "message"):
+    table.add_column("name", no_wrap=True)  # to be copied whole
+    for column in ("job", "deployment", "started", "ended", "message"):
         table.add_column(column, overflow="fold")
     for job in found:
         cells = (job.name, job.status, job.deployment, job.started, job.ended, job.message)

@@ -91,5 +91,8 @@ def _ranker(rng: np.random.Generator) -> AdditiveRanker:
     return AdditiveRanker(names, knots, [rng.standard_normal(KNOTS).astype(np.float32) for _ in names], 0.0)
 
 
+MADE = "2020-01-01T00:00:00+00:00"
+
+
 def _manifest(data: Dataset) -> Manifest:
-    return Manifest("shaped", "", "", data.window, "generated: free", "", None, 0, {})
+    return Manifest("shaped", "", MADE, data.window, "generated: free", "", None, 0, {})

@@ -74,7 +74,13 @@ def until(true: Callable[[], bool], what: str) -> None:
 def second_node() -> Iterator[subprocess.Popen[bytes]]:
     import ray
 
-    command = ["ray", "start", "--address", ray.get_runtime_context().gcs_address, "--block"]
+    command = [
+        str(Path(sys.executable).with_name("ray")),
+        "start",
+        "--address",
+        ray.get_runtime_context().gcs_address,
+        "--block",
+    ]
     command += ["--num-cpus", "2", "--num-gpus", "1"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as node:
         try:

@@ -89,7 +89,8 @@ def free_port() -> int:
 @contextmanager
 def node(arguments: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Has said that it runs. What it started ends with `tagging`."""
-    command = ["ray", "start", "--block", "--node-ip-address=127.0.0.1", "--num-cpus=1", "--num-gpus=0"]
+    ray = str(Path(sys.executable).with_name("ray"))
+    command = [ray, "start", "--block", "--node-ip-address=127.0.0.1", "--num-cpus=1", "--num-gpus=0"]
     command += ["--min-worker-port=0", "--max-worker-port=0", *arguments]
     with (
         log.open("wb") as said,
