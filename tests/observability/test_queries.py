@@ -33,6 +33,10 @@ ELSEWHERE = re.compile(r"ray_")
 """Ray's own series."""
 
 
+STARTED_S = 30.0
+"""Seconds for a server to listen."""
+
+
 def elsewhere(metric: str) -> bool:
     return ELSEWHERE.match(metric) is not None
 
@@ -52,6 +56,10 @@ def service() -> Iterator[str]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
+    deadline = time.monotonic() + STARTED_S
+    while not server.started:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     yield f"127.0.0.1:{port}"
     server.should_exit = True
     thread.join()

@@ -146,7 +146,7 @@ def fit_calibration(score: Float32, taken: Mask) -> Calibration:
     target = np.where(taken, (hits + 1) / (hits + 2), 1 / (len(taken) - hits + 2))
     flat = Calibration(float(np.log(target.mean() / (1 - target.mean()))), 0.0)
     centre, spread = float(score.mean(dtype=np.float64)), float(score.std(dtype=np.float64))
-    if spread == 0:
+    if spread < np.finfo(np.float32).tiny:  # the division is done in float32
         return flat
     x = np.stack([np.ones(len(score)), (score - centre) / spread], axis=1)
     intercept, slope = _newton(x, target, np.array([flat.intercept, 0.0])) / (1, spread)
