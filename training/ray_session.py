@@ -9,8 +9,10 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 OBJECT_STORE_BYTES = 100 << 20
 """Ray's shared memory. Nothing large of ours goes there: a few kB cross between replicas, and the inputs and
@@ -21,6 +23,13 @@ HERE = "local"
 
 REACHED_S = 10.0
 """Seconds for a cluster's head to accept a connection; Ray itself would try for a quarter of an hour."""
+
+STARTS = 2
+"""Times that a Ray of our own is started: it gives its node 30 s, a constant of its code, and on a busy
+machine its agents alone have taken as long. The second start finds its files read."""
+
+ENDED_S = 5.0
+"""Seconds for the processes of a start that failed to be gone."""
 
 TRIES = 3
 """Times that Ray asks a head that does accept: a wrong token or another protocol does not become right by the
@@ -34,23 +43,50 @@ def own_ray(folder: Path, *, num_cpus: int, num_gpus: int | None = None) -> Iter
     Args:
         folder: for its files; a short path, as those of sockets end at 107 bytes.
         num_gpus: None counts the machine's.
+
+    Raises:
+        Exception: Ray's own, of the last of `STARTS` that failed.
     """
     import ray
 
     try:
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            num_gpus=num_gpus,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=str(folder),
-        )
+        for starts_left in reversed(range(STARTS)):
+            try:
+                with _nothing_left_by_failure():
+                    ray.init(
+                        address="local",
+                        num_cpus=num_cpus,
+                        num_gpus=num_gpus,
+                        include_dashboard=False,
+                        object_store_memory=OBJECT_STORE_BYTES,
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                        _temp_dir=str(folder),
+                    )
+                break
+            except Exception:  # Ray raises no narrower one for a node that was slow
+                if not starts_left:
+                    raise
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _nothing_left_by_failure() -> Iterator[None]:
+    """Ends what the block started if it fails: Ray keeps the processes of a half-started node for good."""
+    here = psutil.Process()
+    before = set(here.children())
+    try:
+        yield
+    except Exception:
+        started = set(here.children()) - before
+        family = [process for child in started for process in (child, *child.children(recursive=True))]
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family, ENDED_S)
+        raise
 
 
 def cluster_address() -> str | None:
