@@ -44,6 +44,7 @@ POLL_S = 0.2
 HOST = "127.0.0.1"
 LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 """KubeRay's CRDs have 5 MB, for which the loader in Python takes half a minute."""
+LISTS_BY_KEY = frozenset({"x-kubernetes-list-type", "x-kubernetes-list-map-keys"})
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -64,14 +65,20 @@ class Server:
     http: httpx.Client
 
     def version(self) -> tuple[int, int]:
-        """Major and minor, as in (1, 30)."""
-        said = self.http.get("/version").raise_for_status().json()
-        return int(said["major"]), int(said["minor"].rstrip("+"))
+        """Major and minor, as in (1, 30); of the one version that every build of a server states."""
+        said = self.http.get("/version").raise_for_status().json()["gitVersion"]
+        major, minor, *_ = said.removeprefix("v").split(".")
+        return int(major), int(minor)
 
-    def served(self) -> set[str]:
-        """The apiVersions it has: v1, apps/v1, … An old server lacks some."""
-        groups = self.http.get("/apis").raise_for_status().json()["groups"]
-        return {"v1"} | {version["groupVersion"] for group in groups for version in group["versions"]}
+    def collection(self, api_version: str, kind: str, namespace: str) -> str | None:
+        """The path at which objects of a kind are made; None where it has no such kind, as an old server."""
+        base = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+        answer = self.http.get(base)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        kinds = answer.raise_for_status().json()["resources"]
+        plural = [each["name"] for each in kinds if each["kind"] == kind and "/" not in each["name"]]
+        return f"{base}/namespaces/{namespace}/{plural[0]}" if plural else None
 
     def apply_crds(self, folder: Path) -> dict[str, str]:
         """Creates the CRDs of a folder's *.yaml, and waits until they are served.
@@ -82,18 +89,42 @@ class Server:
         for file in sorted(folder.glob("*.yaml")):
             for crd in filter(None, yaml.load_all(file.read_text(), Loader=LOADER)):
                 name = crd["metadata"]["name"]
-                answer = self.http.post(CRDS, json=crd)
-                if answer.status_code in {400, 422}:
-                    refused[name] = answer.json()["message"]
-                elif answer.status_code != httpx.codes.CONFLICT:
-                    answer.raise_for_status()
+                if why := self._refusal(crd):
+                    print(f"{name}, without its empty defaults, as this server refuses it whole: {why[:200]}")
+                    why = self._refusal(_without_empty_defaults(crd))
+                if why:
+                    refused[name] = why
+                else:
                     _until(partial(self._established, name), f"CRD {name}")
         return refused
+
+    def _refusal(self, crd: dict[str, Any]) -> str | None:
+        """None: it is there."""
+        answer = self.http.post(CRDS, json=crd)
+        if answer.status_code in {400, 422}:
+            return str(answer.json()["message"])
+        if answer.status_code != httpx.codes.CONFLICT:
+            answer.raise_for_status()
+        return None
 
     def _established(self, crd: str) -> bool:
         status = self.http.get(f"{CRDS}/{crd}").raise_for_status().json().get("status", {})
         conditions = {each["type"]: each["status"] for each in status.get("conditions") or []}
         return conditions.get("Established") == "True"
+
+
+def _without_empty_defaults(schema: Any) -> Any:
+    """Kubernetes 1.20 reads a default of "" as null, and refuses it; and list keys that have no default."""
+    if isinstance(schema, dict):
+        kept = {
+            name: value
+            for name, value in schema.items()
+            if (name, value) != ("default", "") and name not in LISTS_BY_KEY
+        }
+        return {name: _without_empty_defaults(value) for name, value in kept.items()}
+    if isinstance(schema, list):
+        return [_without_empty_defaults(each) for each in schema]
+    return schema
 
 
 @contextmanager

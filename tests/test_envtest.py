@@ -33,8 +33,11 @@ urllib.request.urlopen(flags["etcd-servers"] + "/health", timeout=10)
 assert group == "system:masters"
 crds = {}
 ANSWERS = {
-    "/readyz": {}, "/version": {"major": "1", "minor": "30+"},
-    "/apis": {"groups": [{"versions": [{"groupVersion": "apps/v1"}]}]},
+    "/readyz": {}, "/version": {"gitVersion": "v1.30.4"},
+    "/apis/apps/v1": {"resources": [
+        {"kind": "Deployment", "name": "deployments/status"}, {"kind": "Deployment", "name": "deployments"},
+    ]},
+    "/api/v1": {"resources": [{"kind": "Pod", "name": "pods"}]},
 }
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -55,6 +58,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         crd = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if crd["metadata"]["name"] == "too.new":
             return self.answer(422, {"message": "unknown rule"})
+        if crd.get("spec") == {"default": "", "kept": "", "x-kubernetes-list-map-keys": ["a"]}:
+            return self.answer(422, {"message": "not null"})
+        assert crd.get("spec") in (None, {"kept": ""})
         crds[crd["metadata"]["name"]] = 0
         self.answer(201, {})
 server = http.server.ThreadingHTTPServer(("127.0.0.1", int(flags["secure-port"])), Handler)
@@ -79,7 +85,12 @@ def assets(tmp_path: Path) -> Path:
 def test_both_are_started_asked_and_ended(assets: Path, tmp_path: Path) -> None:
     with api_server(assets, tmp_path) as server:
         assert server.version() == (1, 30)
-        assert server.served() == {"v1", "apps/v1"}
+        assert server.collection("v1", "Pod", "mine") == "/api/v1/namespaces/mine/pods"
+        assert (
+            server.collection("apps/v1", "Deployment", "mine") == "/apis/apps/v1/namespaces/mine/deployments"
+        )
+        assert server.collection("apps/v1", "Newer", "mine") is None
+        assert server.collection("newer/v1", "Deployment", "mine") is None
         url = server.url
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{url}/readyz", verify=False)
@@ -91,6 +102,21 @@ def test_crds_are_waited_for_and_refusals_are_told(assets: Path, tmp_path: Path)
     (crds / "both.yaml").write_text("metadata: {name: a.b}\n---\nmetadata: {name: too.new}\n")
     with api_server(assets, tmp_path) as server:
         assert server.apply_crds(crds) == {"too.new": "unknown rule"}
+
+
+def test_a_crd_is_taken_without_what_an_old_server_misreads(
+    assets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crds = tmp_path / "crds"
+    crds.mkdir()
+    spec = '{default: "", kept: "", x-kubernetes-list-map-keys: [a]}'
+    (crds / "one.yaml").write_text(f"metadata: {{name: a.b}}\nspec: {spec}\n")
+    with api_server(assets, tmp_path) as server:
+        assert server.apply_crds(crds) == {}
+    assert (
+        "a.b, without its empty defaults, as this server refuses it whole: not null"
+        in capsys.readouterr().out
+    )
 
 
 def test_its_administrator_is_who_has_the_kubeconfig(assets: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import httpx
@@ -48,19 +49,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def collection(server: Server, found: Object, namespace: str) -> str:
-    """The path at which objects of a kind are made."""
-    version = found["apiVersion"]
-    base = f"/apis/{version}" if "/" in version else f"/api/{version}"
-    kinds = server.http.get(base).raise_for_status().json()["resources"]
-    [plural] = [each["name"] for each in kinds if each["kind"] == found["kind"] and "/" not in each["name"]]
-    return f"{base}/namespaces/{namespace}/{plural}"
+def collection(server: Server, found: Object) -> str | None:
+    return server.collection(found["apiVersion"], found["kind"], "marquee")
+
+
+def unknown(server: Server, objects: list[Object]) -> list[str]:
+    """The objects of kinds that the server does not have."""
+    return [name(each) for each in objects if collection(server, each) is None]
 
 
 def refused(server: Server, found: Object) -> str | None:
     """What the server says against an object, which is not kept."""
     asked = {"dryRun": "All"} | ({"fieldValidation": "Strict"} if server.version() >= LEAST else {})
-    answer = server.http.post(collection(server, found, "marquee"), params=asked, json=found)
+    path = collection(server, found)
+    assert path is not None
+    answer = server.http.post(path, params=asked, json=found)
     return None if answer.status_code == httpx.codes.CREATED else f"{name(found)}: {answer.json()['message']}"
 
 
@@ -68,9 +71,13 @@ def refused(server: Server, found: Object) -> str | None:
 def test_the_server_takes_every_object(server: Server, objects: list[Object], api_version: str) -> None:
     """With its own validation, CEL rules of CRDs included, and unknown fields refused."""
     asked = [each for each in objects if each["apiVersion"] == api_version]
-    if asked and api_version not in server.served():
-        pytest.skip(f"this server has no {api_version}: {', '.join(map(name, asked))} left out")
-    assert [said for each in asked if (said := refused(server, each))] == []
+    left_out = unknown(server, asked)
+    known = [each for each in asked if name(each) not in left_out]
+    assert [said for each in known if (said := refused(server, each))] == []
+    if left_out:
+        pytest.skip(
+            f"this server has none of this kind: {', '.join(left_out)}; it took the other {len(known)}"
+        )
 
 
 def test_no_api_version_is_forgotten_above(objects: list[Object]) -> None:
@@ -100,7 +107,6 @@ def alone(spec: dict[str, Any], labels: dict[str, str]) -> Object:
 @pytest.fixture
 def installable(server: Server, chart: Chart, tmp_path: Path) -> tuple[Path, list[str]]:
     """The chart, for servers of every age, and flags that leave out what this one has no API for."""
-    served = server.served()
     copy = shutil.copytree(CHART, tmp_path / "marquee")
     if server.version() < LEAST:
         described = copy / "Chart.yaml"
@@ -109,17 +115,17 @@ def installable(server: Server, chart: Chart, tmp_path: Path) -> tuple[Path, lis
     flags = list(REQUIRED)
     for row in ROWS:
         made = chart.by_template(*REQUIRED).get(row.template, [])
-        if missing := {each["apiVersion"] for each in made} - served:
+        if missing := unknown(server, made):
             if not row.toggle:
                 pytest.skip(f"this server has no {missing}, without which there is no release")
             print(f"left out: {row.template}, which needs {missing}")
             flags += row.toggle
     for feature in (MATERIALIZE, RETRAIN, MONITORING):
-        made = [each for rows in chart.by_template(*REQUIRED, *feature).values() for each in rows]
-        if {each["apiVersion"] for each in made} <= served:
-            flags += feature
+        made = [each for rows in chart.by_template(*flags, *feature).values() for each in rows]
+        if missing := unknown(server, made):
+            print(f"left out: {feature}, which needs {missing}")
         else:
-            print(f"left out: {feature}")
+            flags += feature
     return copy, flags
 
 
@@ -144,13 +150,17 @@ class Release:
         self._service = f"/apis/ray.io/v1/namespaces/{namespace}/rayservices/marquee"
 
     def helm(self, verb: str, *more: str) -> str:
+        """Raises AssertionError: it failed."""
+        done = self.tried(verb, *more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def tried(self, verb: str, *more: str) -> CompletedProcess[str]:
         chart = [str(self._folder), *self._flags] if verb in {"install", "upgrade"} else []
         where = [f"--namespace={self._namespace}", f"--kubeconfig={self._server.kubeconfig}"]
         revision = [each for each in more if not each.startswith("-")]
         options = [each for each in more if each.startswith("-")]
-        done = self._chart.call(verb, "marquee", *revision, *chart, *where, *options)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return self._chart.call(verb, "marquee", *revision, *chart, *where, *options)
 
     def service(self) -> dict[str, Any]:
         spec: dict[str, Any] = self._server.http.get(self._service).raise_for_status().json()["spec"]
@@ -183,11 +193,27 @@ def test_install_upgrade_and_rollback(release: Release) -> None:
     ]  # fmt: skip
 
 
-def test_an_upgrade_does_not_undo_a_rollout(release: Release) -> None:
+def rolled_out(release: Release) -> None:
+    """As after a step of the rollout controller."""
     config = yaml.safe_load(release.service()["serveConfigV2"])
     for deployment in config["applications"][0]["deployments"]:
         deployment["user_config"]["traffic"] = TRAFFIC
     release.patch({"serveConfigV2": yaml.safe_dump(config)})
+
+
+def test_an_upgrade_does_not_undo_a_rollout(release: Release) -> None:
+    rolled_out(release)
     release.helm("upgrade", "--set=head.priorityClassName=high")
     assert release.priority() == "high"
     assert release.traffic() == [TRAFFIC]
+
+
+def test_a_changed_config_after_a_rollout_has_to_be_forced(release: Release) -> None:
+    rolled_out(release)
+    change = "--set=config.limits.in_flight=77"
+    refused = release.tried("upgrade", change)
+    assert refused.returncode != 0
+    assert "conflict" in refused.stderr
+    release.helm("upgrade", change, "--force-conflicts")
+    assert release.traffic() == [TRAFFIC]
+    assert "in_flight: 77" in release.service()["serveConfigV2"]

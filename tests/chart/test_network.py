@@ -14,6 +14,19 @@ ANYBODY: dict[str, Any] = {}
 RELEASE = {"app.kubernetes.io/instance": "marquee"}
 
 
+def test_every_port_names_its_protocol(objects: list[Object]) -> None:
+    """It is a part of the key by which a server merges ports, and Kubernetes 1.20 knows no default for it."""
+    services = [port for each in objects if each["kind"] == "Service" for port in each["spec"]["ports"]]
+    containers = [
+        port
+        for each in objects
+        for pod in pods(each)
+        for container in pod.spec["containers"]
+        for port in container.get("ports") or []
+    ]
+    assert [port for port in services + containers if port.get("protocol") != "TCP"] == []
+
+
 def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     """Whether a LabelSelector picks a pod with these labels."""
     expressions = [

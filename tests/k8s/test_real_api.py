@@ -4,7 +4,6 @@ its watches, and SIGKILL at every step. `test_rayservice` and `test_killed` hold
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import signal
 import threading
@@ -13,15 +12,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from k8s import client
-from k8s.client import CONFIG_MAPS, EVENTS, RAY_SERVICES, Cluster, Object, Resource
-from k8s.errors import Conflict, ControlError, NotFound
+from k8s.client import CONFIG_MAPS, EVENTS, RAY_SERVICES, Cluster, Object
+from k8s.errors import Conflict, NotFound
 from k8s.operations import Wish, start
 from k8s.plan import Phase, State, Step
 from k8s.rayservice import RayServiceTarget
 from serving.config import Traffic
+from tests.envtest import api_server
 from tests.k8s.apiserver import ray_service
 from tests.k8s.loopback import FakePrometheus, running
 from tests.k8s.test_killed import DEADLINE_S, controller, until
@@ -29,7 +28,6 @@ from tests.k8s.worlds import NEW, OLD, plan
 
 ROOT = Path(__file__).resolve().parents[2]
 CRD = ROOT.parent / "shared" / "crds" / "ray.io_rayservices.yaml"
-CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
 NAMESPACE = "default"
 ASSETS = os.environ.get("KUBEBUILDER_ASSETS")
 
@@ -42,21 +40,10 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert ASSETS is not None
-    try:
-        envtest = importlib.import_module("tests.envtest")
-    except ModuleNotFoundError:
-        pytest.skip("tests/envtest.py, which starts the API server, is not there")
-    with envtest.api_server(Path(ASSETS), tmp_path_factory.mktemp("envtest")) as server:
-        path = Path(server.kubeconfig)
-        cluster = Cluster.connect(str(path))
-        cluster.create(CRDS, None, yaml.safe_load(CRD.read_text(encoding="utf-8")))
-        end = time.monotonic() + DEADLINE_S
-        while time.monotonic() < end:
-            with contextlib.suppress(ControlError):
-                cluster.list(RAY_SERVICES, NAMESPACE)
-                break
-            time.sleep(0.2)
-        yield path
+    with api_server(Path(ASSETS), tmp_path_factory.mktemp("envtest")) as server:
+        if why := server.apply_crds(CRD.parent).get("rayservices.ray.io"):
+            pytest.skip(f"this server refuses RayService: {why}")
+        yield server.kubeconfig
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ spec:
         - name: MARQUEE_METRICS_DIR
           value: /var/run/marquee/metrics
       ports:
-        - {name: marquee, containerPort: 9464}
+        - {name: marquee, containerPort: 9464, protocol: TCP}
       resources:
         {{- toYaml $root.Values.exporter.resources | nindent 8 }}
       securityContext:
@@ -96,14 +96,14 @@ spec:
         {{- with $root.Values.ray.extraEnv }}{{ toYaml . | nindent 8 }}{{ end }}
       ports:
         {{- if eq .component "head" }}
-        - {name: gcs-server, containerPort: 6379}
-        - {name: dashboard, containerPort: 8265}
-        - {name: client, containerPort: 10001}
+        - {name: gcs-server, containerPort: 6379, protocol: TCP}
+        - {name: dashboard, containerPort: 8265, protocol: TCP}
+        - {name: client, containerPort: 10001, protocol: TCP}
         {{- end }}
         {{- if or .serving (eq .component "head") }}
-        - {name: serve, containerPort: 8000}
+        - {name: serve, containerPort: 8000, protocol: TCP}
         {{- end }}
-        - {name: metrics, containerPort: 8080}
+        - {name: metrics, containerPort: 8080, protocol: TCP}
       {{- if .serving }}
       readinessProbe:  # of Serve's proxy, which is there once a replica is
         httpGet: {path: /-/healthz, port: serve}
