@@ -11,13 +11,15 @@ settings.register_profile("marquee", deadline=None)
 settings.load_profile("marquee")
 
 
+STARTS_RAY = ("tests/e2e/", "tests/training/test_trainer")
+
+
 class OneCluster(LoadScopeScheduling):
-    """All of `e2e` on one worker, as it shares a cluster; but for the benchmarks, which start their own. What
-    xdist has for this (marks of a group) does nothing with pytest 9.2."""
+    """All that starts Ray on one worker: `e2e` shares a cluster, and two that start at once on two cores take
+    longer than Ray waits. What xdist has for this (marks of a group) does nothing with pytest 9.2."""
 
     def _split_scope(self, nodeid: str) -> str:
-        shared = nodeid.startswith("tests/e2e/") and not nodeid.startswith("tests/e2e/test_bench")
-        return "e2e" if shared else nodeid
+        return "ray" if nodeid.startswith(STARTS_RAY) else nodeid
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneCluster:

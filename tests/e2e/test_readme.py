@@ -23,7 +23,7 @@ from tests.chart.test_commands import wrong
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-START_S, STOP_S = 600, 60
+START_S, STOP_S = 1_800, 60
 """Seconds after which a start or a stop counts as hanging."""
 TRIES = 5
 
