@@ -1,5 +1,5 @@
-"""The pipeline without any server: one request after another in a process of its own, as a server's event
-loop would call it. Each line of its input says how many seconds to run, and is answered with a line of JSON.
+"""The pipeline without any server, in a process of its own, as a server's event loop would call it. Each line
+of its input says how (`Calls`), and is answered with a line of JSON.
 """
 
 from __future__ import annotations
@@ -17,18 +17,25 @@ from pathlib import Path
 
 import uvloop
 
+from loadtests.bench.peers.calls import Calls
 from loadtests.bench.peers.host import Host, PeerRequest, host
 
 
-async def measure(hosted: Host, requests: Iterator[PeerRequest], seconds: float) -> dict[str, float]:
-    """Only `pipeline.run` is timed: neither reading the request nor writing the answer."""
+async def measure(hosted: Host, requests: Iterator[PeerRequest], calls: Calls) -> dict[str, float]:
+    """Only `pipeline.run` is timed: neither reading the request nor writing the answer, nor the pause."""
     taken: list[float] = []
-    cpu, end = time.process_time(), time.perf_counter() + seconds
-    while not taken or time.perf_counter() < end:
-        query = hosted.query(next(requests))
-        started = time.perf_counter()
-        await hosted.engine.recommend.run(query)
-        taken.append(time.perf_counter() - started)
+    cpu, end = time.process_time(), time.perf_counter() + calls.seconds
+
+    async def one_after_another() -> None:
+        while time.perf_counter() < end:
+            query = hosted.query(next(requests))
+            started = time.perf_counter()
+            await hosted.engine.recommend.run(query)
+            taken.append(time.perf_counter() - started)
+            if calls.pause_s:
+                await asyncio.sleep(calls.pause_s)
+
+    await asyncio.gather(*(one_after_another() for _ in range(calls.at_once)))
     cpu = time.process_time() - cpu
     return {
         "p50_ms": statistics.median(taken) * 1e3,
@@ -46,10 +53,10 @@ def main() -> None:
     texts = given.bodies.read_text(encoding="utf-8").splitlines()
     requests = itertools.cycle([PeerRequest.model_validate_json(text) for text in texts])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(measure(hosted, requests, 0.5))  # connections are opened, code is warm
+        runner.run(measure(hosted, requests, Calls(0.5)))  # connections are opened, code is warm
         print(json.dumps({"ready": True}), flush=True)
         for line in sys.stdin:
-            print(json.dumps(runner.run(measure(hosted, requests, float(line)))), flush=True)
+            print(json.dumps(runner.run(measure(hosted, requests, Calls(**json.loads(line))))), flush=True)
         runner.run(hosted.store.close())
 
 

@@ -7,13 +7,17 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from loadtests.bench.peers.arms import Program
-from loadtests.bench.peers.figures import Pipeline
+from loadtests.bench.peers.calls import Calls
+from loadtests.bench.peers.figures import MANY, Pipeline
 
 END_S = 10.0
+
+PAUSE_S = 1e-3
+"""Seconds without work between two calls: about what a server and its client take between two requests."""
 
 
 class PipelineFailed(Exception):
@@ -25,12 +29,17 @@ class Caller:
     process: subprocess.Popen[str]
 
     def measure(self, seconds: float) -> Pipeline:
-        """Calls for that long. Raises PipelineFailed."""
+        """Calls for that long in each of three ways. Raises PipelineFailed."""
+        one = self._told_of(Calls(seconds))
+        paused = self._told_of(Calls(seconds, pause_s=PAUSE_S))
+        many = self._told_of(Calls(seconds, at_once=MANY))
+        return Pipeline(one["p50_ms"], one["cpu_ms"], paused["p50_ms"], many["cpu_ms"])
+
+    def _told_of(self, calls: Calls) -> dict[str, Any]:
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{seconds}\n")
+        self.process.stdin.write(json.dumps(asdict(calls)) + "\n")
         self.process.stdin.flush()
-        told = self._told()
-        return Pipeline(told["p50_ms"], told["cpu_ms"])
+        return self._told()
 
     def _told(self) -> dict[str, Any]:
         assert self.process.stdout is not None

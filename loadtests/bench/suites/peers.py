@@ -24,7 +24,7 @@ from loadtests.bench import inputs, load, processes
 from loadtests.bench.peers import answers, caching, figures, ray_noop
 from loadtests.bench.peers.arms import NOOP, Arm, Arms, Running, started
 from loadtests.bench.peers.environments import NoEnvironment
-from loadtests.bench.peers.figures import MANY, Cached, Measured, Pipeline
+from loadtests.bench.peers.figures import MANY, Cached, Costs, Measured, Pipeline
 from loadtests.bench.peers.pipeline import Caller, calling
 from loadtests.bench.result import Goal, Section, Spread, Table
 from loadtests.bench.rounds import Effort, in_turn
@@ -81,11 +81,11 @@ def run(effort: Effort, world: World) -> Section:
         bodies = inputs.bodies(world, BODIES)
         one = _arms(world, redis_url, 1)
         chosen = choose(one, effort)
-        tables, goals = _side_by_side(chosen, one, effort, bodies)
+        tables, goals, least = _side_by_side(chosen, one, effort, bodies)
         if not effort.quick:
             two = choose(_arms(world, redis_url, 2), effort)
             for found in (
-                _cache(two, effort, world, can_open),
+                _cache(two, effort, world, can_open, least),
                 _memory(chosen, bodies),
                 _two_workers(two, effort, bodies),
             ):
@@ -123,7 +123,9 @@ def choose(arms: Arms, effort: Effort) -> Chosen:
 Found = tuple[list[Table], list[Goal]]
 
 
-def _side_by_side(chosen: Chosen, arms: Arms, effort: Effort, bodies: Path) -> Found:
+def _side_by_side(
+    chosen: Chosen, arms: Arms, effort: Effort, bodies: Path
+) -> tuple[list[Table], list[Goal], Costs]:
     with ExitStack() as stack:
         caller = stack.enter_context(calling(arms.in_process(bodies)))
         running = _started(stack, (*chosen.peers, chosen.noop), bodies)
@@ -139,10 +141,8 @@ def _side_by_side(chosen: Chosen, arms: Arms, effort: Effort, bodies: Path) -> F
     tables = [figures.closed_table(rounds, pipeline), figures.hops_table(rounds[NOOP], hops)]
     if not effort.quick:
         tables.append(figures.open_table(rounds))
-    return (
-        tables,
-        [*figures.overhead_goals(rounds, pipeline, hops), *figures.throughput_goals(rounds, pipeline)],
-    )
+    goals = [*figures.overhead_goals(rounds, pipeline, hops), *figures.throughput_goals(rounds, pipeline)]
+    return tables, goals, figures.costs(rounds, pipeline, psutil.cpu_count() or 1)
 
 
 def _started(stack: ExitStack, arms: Sequence[Arm], bodies: Path) -> list[Running]:
@@ -215,7 +215,7 @@ def _call(caller: Caller, effort: Effort) -> Pipeline:
 def _memory(chosen: Chosen, bodies: Path) -> Found:
     """Each arm alone, so that no page is shared with another arm; Redis counts with the fused service."""
     held = {}
-    for arm in chosen.peers:
+    for arm in (*chosen.peers, chosen.noop):
         log.info("memory of %s", arm.name)
         with started(arm) as running:
             load.closed(running.url, bodies, MANY, WARM_S * 3)
@@ -249,7 +249,7 @@ def _many(arm: Running, arms: Sequence[Running], effort: Effort, bodies: Path) -
         arm.suspend()
 
 
-def _cache(chosen: Chosen, effort: Effort, world: World, can_open: bool) -> Found:
+def _cache(chosen: Chosen, effort: Effort, world: World, can_open: bool, least: Costs) -> Found:
     hot = inputs.bodies(world, BODIES, traffic.PLAIN)
     with ExitStack() as stack:
         cached, noop = (stack.enter_context(started(arm)) for arm in (chosen.cached, chosen.noop))
@@ -260,7 +260,7 @@ def _cache(chosen: Chosen, effort: Effort, world: World, can_open: bool) -> Foun
             {"cached": lambda: _cache_round(cached, noop, effort, world, hot, next(turns))}, effort.rounds
         )["cached"]
         noop.suspend()
-        goals = figures.cache_goals(rounds)
+        goals = figures.cache_goals(rounds, least)
         if can_open:
             goals.append(_open_connections(cached, hot))
     return [figures.cache_table(rounds)], goals

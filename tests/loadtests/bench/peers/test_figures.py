@@ -3,7 +3,7 @@ import pytest
 from loadtests.bench.load import Load
 from loadtests.bench.peers import figures
 from loadtests.bench.peers.arms import BENTOML, DISTRIBUTED, FASTAPI, FUSED, LITSERVE, NOOP
-from loadtests.bench.peers.figures import Cached, Measured, Pipeline
+from loadtests.bench.peers.figures import Cached, Costs, Measured, Pipeline
 from loadtests.bench.result import Spread
 
 
@@ -20,9 +20,10 @@ ROUNDS = {
     DISTRIBUTED: [arm(6.0), arm(7.0)],
     FASTAPI: [arm(3.0, 200.0), arm(3.0, 200.0)],
     LITSERVE: [arm(5.0, 150.0), arm(5.0, 100.0)],
-    NOOP: [arm(0.5), arm(1.0)],
+    NOOP: [arm(0.5, 1_000.0), arm(1.0, 1_000.0)],
 }
-PIPELINE = [Pipeline(2.0, 2.0), Pipeline(2.0, 2.0)]
+PIPELINE = [Pipeline(2.0, 2.0, 2.5, 1.0), Pipeline(2.0, 2.0, 2.5, 1.0)]
+LEAST = Costs(noop=1.0, pipeline=3.0, cores=2)
 HOPS = [load(2.0), load(3.0)]
 
 
@@ -32,6 +33,8 @@ def test_overhead_is_counted_in_no_ops_of_the_same_round() -> None:
     assert distributed.found.values == (8.0, 5.0)
     assert not fused.reached
     assert "0.75 ms for the no-op" in fused.limit
+    # 0.5 ms over 0.5 and 1 ms of the no-op
+    assert "after a pause of 1 ms takes 0.8 more" in fused.limit
     # 2 and 3 ms over 0.5 and 1 ms of the no-op
     assert "asks two others in turn takes 3.5 of it" in distributed.limit
 
@@ -42,15 +45,16 @@ def test_throughput_is_a_ratio_of_the_same_round_and_left_out_arms_have_no_goal(
     fastapi = next(goal for measure, goal in goals.items() if FASTAPI in measure)
     assert fastapi.found.values == (1.5, 2.0)
     assert fastapi.reached
-    # 2 ms of CPU are 500 a second, and FastAPI answered 200
-    assert "500 times a second" in fastapi.limit
-    assert "2.50 of what FastAPI answers" in fastapi.limit
+    # 1 ms of the no-op's worker and 1 of CPU for the pipeline are 500 a second, and FastAPI answered 200
+    assert "a no-op's 1.00 ms" in fastapi.limit
+    assert "the pipeline's 1.00 ms of CPU" in fastapi.limit
+    assert "answers 500, 2.50 of what FastAPI does" in fastapi.limit
 
 
 def test_errors_of_both_closed_loops_are_added_up() -> None:
     table = figures.closed_table({FUSED: [arm(1.0, errors=2), arm(1.0, errors=3)]}, PIPELINE)
-    assert [row[0] for row in table.rows] == [figures.PIPELINE, FUSED]
-    assert table.rows[1][-1] == 5
+    assert [row[0] for row in table.rows] == [figures.PIPELINE, figures.PAUSED, figures.AT_ONCE, FUSED]
+    assert table.rows[-1][-1] == 5
     assert all(len(row) == len(table.columns) for row in table.rows)
 
 
@@ -70,17 +74,21 @@ def test_every_table_has_a_cell_for_each_column() -> None:
 
 def test_memory_of_the_service_counts_redis_and_names_the_largest() -> None:
     held = {"ray::ServeReplica:marquee:Ingress": 250_000_000, "raylet": 20_000_000, figures.REDIS: 10_000_000}
-    worker, service = figures.memory_goals({FUSED: held})
+    worker, service = figures.memory_goals({FUSED: held, NOOP: {"raylet": 20_000_000, "gcs": 5_000_000}})
     assert worker.found == Spread((250.0,))
     assert service.found == Spread((280.0,))
     assert service.limit.startswith("ray::ServeReplica:marquee:Ingress 250 MB")
+    assert "takes 25 MB" in service.limit
 
 
 def test_a_cache_hit_is_counted_in_no_ops() -> None:
     hit, rate, late = figures.cache_goals(
-        [Cached(load(1.0), load(0.5), load(0.75), load(10.0, 1_200.0), 0.7)]
+        [Cached(load(1.0), load(0.5), load(0.75), load(10.0, 1_200.0), 0.75)], LEAST
     )
     assert hit.found.values == (pytest.approx(2.0),)
     assert "reads Redis once takes 1.50 of a no-op" in hit.limit
     assert rate.reached
+    # 1 ms and a quarter of 3, on two cores
+    assert "25% of the requests" in rate.limit
+    assert "would answer 1143 a second" in rate.limit
     assert late.found.values == (30.0,)
