@@ -15,15 +15,16 @@ import secrets
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from features import embedded
 from features.marker import materialized
-from serving.config import DeploymentConfig, Placement, ServeConfig, Traffic
+from serving.config import ServeConfig, Traffic
 from serving.guard import RUN_ID, Guard
+from serving.local_ray import ANSWER_S, LOGICAL_CPUS, QUIET, environment, fitted, placed, ray_environment
 from serving.ports import check_port, free_block
 from serving.settings import Settings
 from serving.wanted import WantedTraffic
@@ -34,21 +35,11 @@ log = logging.getLogger(__name__)
 
 APP = "marquee"
 
-LOGICAL_CPUS = 2
-"""CPUs declared to Ray. On one machine they only decide placement, so reservations are scaled down to fit;
-Ray also starts this many workers in advance, and each costs a second of CPU."""
-
-QUIET = {"enable_access_log": False, "log_level": "WARNING"}
-"""Serve's own logs: what it says of every request is in our metrics."""
-
 FOLLOW_S = 0.25
 """Seconds between two looks at the wanted traffic: reading it takes 0.1 ms, loading a bundle seconds."""
 
 _RAISED = re.compile(r"[\w.]+(Error|Exception|Failed)\b.*: .+")
 """The line of a traceback that says what was raised."""
-
-ANSWER_S = 30.0
-"""Seconds after which Serve gives up a request: above the application's deadlines, so it answers first."""
 
 
 class StartFailed(Exception):
@@ -136,78 +127,6 @@ def write_admin_token(settings: Settings) -> None:
         raise StartFailed(f"{file} can be read by others; remove it and a new token is made")
 
 
-def ray_environment(folder: Path, ports: range) -> dict[str, str]:
-    """What Ray and its HAProxy read: the throughput settings, files in the run's folder, the run's ports, and
-    a token without which nobody else on the machine may use this Ray."""
-    haproxy, metrics = folder / "h", folder / "metrics"
-    haproxy.mkdir()
-    metrics.mkdir()
-    named, http, grpc = ports[:4], ports[4:14], ports[14:]
-    return {
-        "MARQUEE_METRICS_DIR": str(metrics),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_worker_niceness": "0",  # by default 15: replicas would starve beside any busy process
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_LOG_TO_STDERR": "0",
-        "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",  # s; by default 0.1, which takes 5 % of a core at rest
-        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # s; by default a slow start is killed after 5
-        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
-        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "m.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(named[0]),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(named[1]),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(named[2]),
-        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(named[3]),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(http[0]),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(http[-1]),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(grpc[0]),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(grpc[-1]),
-    }
-
-
-@contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """These variables, for this process and those it starts; afterwards as before."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _placed(config: ServeConfig) -> dict[str, DeploymentConfig]:
-    """The deployments there will be: the ingress, and the stages that are placed apart."""
-    apart = {stage for stage, where in config.placement.model_dump().items() if where is Placement.DEPLOYMENT}
-    return {stage: getattr(config.deployments, stage) for stage in ("ingress", *sorted(apart))}
-
-
-def fitted(config: ServeConfig, cpus: float) -> ServeConfig:
-    """The configuration with CPU reservations that fit into `cpus` even when every stage has scaled out."""
-    each = _placed(config)
-    asked = sum(size.num_cpus * size.autoscaling.max_replicas for size in each.values())
-    if asked <= cpus:
-        return config
-    share = cpus / asked
-    smaller = {
-        stage: size.model_copy(update={"num_cpus": int(size.num_cpus * share * 1e3) / 1e3})
-        for stage, size in each.items()
-    }
-    return config.model_copy(update={"deployments": config.deployments.model_copy(update=smaller)})
-
-
 def check_contents(config: ServeConfig, redis_url: str) -> None:
     """Looks at what a replica would refuse, before Ray is started for nothing.
 
@@ -281,7 +200,7 @@ def _check_gpus(config: ServeConfig) -> None:
     """Raises StartFailed where Serve would wait for GPUs that are not there."""
     import ray
 
-    asked = sum(size.num_gpus * size.autoscaling.min_replicas for size in _placed(config).values())
+    asked = sum(size.num_gpus * size.autoscaling.min_replicas for size in placed(config).values())
     there = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
     if asked > there:
         raise StartFailed(

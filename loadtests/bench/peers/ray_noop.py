@@ -23,8 +23,8 @@ from fastapi import FastAPI
 
 from loadtests.bench.peers.host import PATH, Options, patient
 from serving.guard import RUN_ID, Guard
+from serving.local_ray import ANSWER_S, LOGICAL_CPUS, QUIET, environment, ray_environment
 from serving.ports import free_block
-from serving.runtime import ANSWER_S, LOGICAL_CPUS, QUIET, environment, ray_environment
 from training.ray_session import own_ray
 
 if TYPE_CHECKING:
