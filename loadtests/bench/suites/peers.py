@@ -254,7 +254,7 @@ def _cache(chosen: Chosen, effort: Effort, world: World, can_open: bool, least: 
     with ExitStack() as stack:
         cached, noop = (stack.enter_context(started(arm)) for arm in (chosen.cached, chosen.noop))
         noop.suspend()
-        load.closed(cached.url, _everybody(world), MANY, effort.seconds * 2)
+        load.closed(cached.url, _everybody(world), MANY, effort.seconds * 4)
         turns = iter(range(effort.rounds))
         rounds = in_turn(
             {"cached": lambda: _cache_round(cached, noop, effort, world, hot, next(turns))}, effort.rounds
