@@ -280,7 +280,7 @@ def memory_goals(memory: Mapping[str, Mapping[str, int]]) -> list[Goal]:
             Spread((whole / MEGABYTE,)),
             "at most",
             1_000.0,
-            f"{rest}; the no-op's Ray, with one replica and Ray Serve alone, takes {noop:.0f} MB",
+            f"{rest}; the no-op, whose three replicas load nothing, takes {noop:.0f} MB",
         ),
     ]
 
