@@ -11,22 +11,12 @@ settings.register_profile("marquee", deadline=None)
 settings.load_profile("marquee")
 
 
-TOGETHER = ("tests/e2e/", "tests/training/test_trainer")
-"""What starts Ray: more than two of it on two cores take longer to start than Ray waits."""
-FIRST = "tests/e2e/test_readme"
-"""Minutes without Ray, in which the trainings on the other worker have theirs."""
-
-
 class OneCluster(LoadScopeScheduling):
-    """All of `e2e` on one worker, as it shares a cluster, and all trainings. What xdist has for this (marks
-    of a group) does nothing with pytest 9.2."""
+    """All of `e2e` on one worker: it shares a cluster, and Rays that start at once on two cores take longer
+    than Ray waits. What xdist has for this (marks of a group) does nothing with pytest 9.2."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return next((scope for scope in TOGETHER if nodeid.startswith(scope)), nodeid)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+        return "e2e" if nodeid.startswith("tests/e2e/") else nodeid
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneCluster:
