@@ -47,6 +47,7 @@ def own_ray(folder: Path, *, num_cpus: int, num_gpus: int | None = None) -> Iter
     Raises:
         Exception: Ray's own, of the last of `STARTS` that failed.
     """
+    os.environ.setdefault("RAY_worker_niceness", "0")  # by default 15: starves beside any busy process
     import ray
 
     try:
@@ -76,16 +77,15 @@ def own_ray(folder: Path, *, num_cpus: int, num_gpus: int | None = None) -> Iter
 def _nothing_left_by_failure() -> Iterator[None]:
     """Ends what the block started if it fails: Ray keeps the processes of a half-started node for good."""
     here = psutil.Process()
-    before = set(here.children())
+    before = set(here.children(recursive=True))
     try:
         yield
     except Exception:
-        started = set(here.children()) - before
-        family = [process for child in started for process in (child, *child.children(recursive=True))]
-        for process in family:
+        started = set(here.children(recursive=True)) - before
+        for process in started:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(family, ENDED_S)
+        psutil.wait_procs(started, ENDED_S)
         raise
 
 

@@ -198,7 +198,6 @@ def _ray(recipe: Recipe) -> Iterator[None]:
 
 def _start(recipe: Recipe, stack: ExitStack) -> None:
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")  # they need the dashboard
-    os.environ.setdefault("RAY_worker_niceness", "0")  # by default 15: starves beside any busy process
     # Without a token of its own Ray would write one to ~/.ray, and anyone on the machine could connect.
     os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
     scratch = Path(tempfile.mkdtemp(prefix="mq-", dir="/tmp"))

@@ -7,8 +7,7 @@ import yaml
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
-from serving import config as serving_config
-from serving.config import Placement, ServeConfig
+from serving.config import Placement, ServeConfig, Traffic
 from serving.deployments.diversifier import Diversifier
 from serving.deployments.explainer import ExplainerReplica
 from serving.deployments.ingress import Ingress
@@ -85,11 +84,8 @@ def test_traffic_is_alike_everywhere_and_whole(application: dict[str, Any], conf
 
 
 def test_traffic_is_what_replicas_read(application: dict[str, Any]) -> None:
-    model = getattr(serving_config, "Traffic", None)
-    if model is None:
-        pytest.skip("serving.config has no Traffic yet")
     for deployment in application["deployments"]:
-        model.model_validate(deployment["user_config"])
+        Traffic.model_validate(deployment["user_config"])
 
 
 def test_a_replica_refuses_in_its_own_words_before_serve_does(

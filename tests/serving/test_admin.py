@@ -32,8 +32,8 @@ def wanted(tmp_path: Path) -> WantedTraffic:
 
 def app_of(wanted: WantedTraffic | None, here: Traffic | None = None) -> FastAPI:
     app = create_api(Live.of(), CONFIG, PrometheusRecorder())
-    state = lambda url: STATES.get(url, State("loading"))  # noqa: E731
-    add_admin_routes(app, Admin("s3cret", lambda: here, state, wanted))
+    admin = Admin("s3cret", lambda: here, lambda url: STATES.get(url, State("loading")), wanted)
+    add_admin_routes(app, admin)
     return app
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,9 +37,11 @@ MANIFEST = Manifest(
 )
 COMPONENT = Component({"half_life": 6.0, "names": ["a"]}, {"weights": np.eye(3, dtype=np.float32)[:, ::-1]})
 
+Write = Callable[..., Path]
+
 
 @pytest.fixture
-def write(tmp_path: Path, schema: FeatureSchema, dataset: Dataset):  # type: ignore[no-untyped-def]
+def write(tmp_path: Path, schema: FeatureSchema, dataset: Dataset) -> Write:
     def write(component: Component = COMPONENT, manifest: Manifest = MANIFEST) -> Path:
         return write_bundle(
             tmp_path,
@@ -52,7 +55,9 @@ def write(tmp_path: Path, schema: FeatureSchema, dataset: Dataset):  # type: ign
     return write
 
 
-def test_what_was_written_is_read(write, schema: FeatureSchema, dataset: Dataset, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_what_was_written_is_read(
+    write: Write, schema: FeatureSchema, dataset: Dataset, tmp_path: Path
+) -> None:
     directory = write()
     bundle = read_bundle(str(directory), fingerprint=schema.fingerprint())
     assert latest(tmp_path) == directory
@@ -67,7 +72,7 @@ def test_what_was_written_is_read(write, schema: FeatureSchema, dataset: Dataset
         bundle.component("ranker")
 
 
-def test_equal_contents_have_equal_versions_and_others_others(write) -> None:  # type: ignore[no-untyped-def]
+def test_equal_contents_have_equal_versions_and_others_others(write: Write) -> None:
     first = write()
     write_metrics(first, {"marquee": {"ndcg@10": 0.1}})
     again = write(manifest=replace(MANIFEST, created="2027-01-01T00:00:00+00:00"))
@@ -78,7 +83,7 @@ def test_equal_contents_have_equal_versions_and_others_others(write) -> None:  #
     assert first.is_dir()
 
 
-def test_metrics_are_added_without_touching_the_version(write) -> None:  # type: ignore[no-untyped-def]
+def test_metrics_are_added_without_touching_the_version(write: Write) -> None:
     directory = write()
     write_metrics(directory, {"marquee": {"ndcg@10": 0.1}})
     assert read_bundle(str(directory)).manifest.metrics == {"marquee": {"ndcg@10": 0.1}}
@@ -88,8 +93,8 @@ def test_metrics_are_added_without_touching_the_version(write) -> None:  # type:
     "name", ["schema.json", "items.parquet", "catalogue.safetensors", "ease.safetensors", "MODEL_CARD.md"]
 )
 @pytest.mark.parametrize("damage", ["missing", "altered", "cut"])
-def test_a_damaged_bundle_is_refused_and_not_taken_for_up_to_date(  # type: ignore[no-untyped-def]
-    write, tmp_path: Path, name: str, damage: str
+def test_a_damaged_bundle_is_refused_and_not_taken_for_up_to_date(
+    write: Write, tmp_path: Path, name: str, damage: str
 ) -> None:
     file = write() / name
     assert up_to_date(tmp_path, "digest")
@@ -115,7 +120,9 @@ def test_a_damaged_bundle_is_refused_and_not_taken_for_up_to_date(  # type: igno
         (None, "is missing"),
     ],
 )
-def test_a_broken_manifest_is_refused_in_one_line(write, tmp_path: Path, text: str | None, why: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_broken_manifest_is_refused_in_one_line(
+    write: Write, tmp_path: Path, text: str | None, why: str
+) -> None:
     manifest = write() / "manifest.json"
     manifest.unlink() if text is None else manifest.write_text(text)
     with pytest.raises(BundleError, match=why) as caught:
@@ -124,7 +131,7 @@ def test_a_broken_manifest_is_refused_in_one_line(write, tmp_path: Path, text: s
     assert up_to_date(tmp_path, "digest") is None
 
 
-def test_a_manifest_cannot_name_files_elsewhere(write) -> None:  # type: ignore[no-untyped-def]
+def test_a_manifest_cannot_name_files_elsewhere(write: Write) -> None:
     manifest = write() / "manifest.json"
     raw = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**raw, "files": {"../../secret": "0"}}))
@@ -132,12 +139,12 @@ def test_a_manifest_cannot_name_files_elsewhere(write) -> None:  # type: ignore[
         read_manifest(str(manifest.parent))
 
 
-def test_another_feature_schema_is_refused(write) -> None:  # type: ignore[no-untyped-def]
+def test_another_feature_schema_is_refused(write: Write) -> None:
     with pytest.raises(BundleError, match="run `marquee features` and `marquee train`"):
         read_bundle(str(write()), fingerprint="f" * 64)
 
 
-def test_a_failed_write_leaves_the_old_bundle_and_nothing_else(write, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_failed_write_leaves_the_old_bundle_and_nothing_else(write: Write, tmp_path: Path) -> None:
     old = write()
     with pytest.raises(TypeError):
         write(Component({"not json": object()}, {}))
@@ -146,7 +153,7 @@ def test_a_failed_write_leaves_the_old_bundle_and_nothing_else(write, tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["LATEST", old.name])
 
 
-def test_what_a_killed_write_left_goes_with_the_next(write, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_what_a_killed_write_left_goes_with_the_next(write: Write, tmp_path: Path) -> None:
     leftover = tmp_path / ".partial-killed"
     leftover.mkdir()
     (leftover / "ease.safetensors").write_bytes(b"half")
@@ -154,7 +161,7 @@ def test_what_a_killed_write_left_goes_with_the_next(write, tmp_path: Path) -> N
     assert not leftover.exists()
 
 
-def test_a_bundle_is_read_from_any_filesystem(write) -> None:  # type: ignore[no-untyped-def]
+def test_a_bundle_is_read_from_any_filesystem(write: Write) -> None:
     directory = write()
     memory = fsspec.filesystem("memory")
     memory.put(str(directory), "/bundles/it", recursive=True)

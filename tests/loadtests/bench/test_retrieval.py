@@ -13,8 +13,6 @@ from loadtests.bench.suites.retrieval import Found, clustered, measure, mmr_by_t
 from loadtests.bench.world import World
 from serving.diversity.mmr import mmr
 
-pytest.importorskip("faiss")
-
 WORLD = World(Path(), Path(), Path())  # this suite reads no bundle
 TINY = Effort(quick=True, rounds=2, seconds=0.0, repeats=2)
 

@@ -12,8 +12,6 @@ from serving.retrieval import ann
 from serving.retrieval.ann import AnnIndex, choose_index
 from serving.retrieval.index import BLOCK, ExactIndex, VectorIndex, top_k
 
-pytest.importorskip("faiss")
-
 D = 16
 
 
