@@ -32,13 +32,15 @@ from serving.pipeline import RecommendationPipeline
 from serving.ranking.ranker import AdditiveScorer, RankingHydrator
 from serving.retrieval.ann import choose_index
 from serving.retrieval.blend import CalibratedBlender, Cascade
+from serving.retrieval.eligible import Eligible
 from serving.retrieval.linear import LinearSource
 from serving.retrieval.named import NamedItems
 from serving.retrieval.popular import PopularSource
 from serving.retrieval.similar import SimilarByBehaviour, SimilarByContent
 from serving.retrieval.two_tower import TwoTowerSource
 from serving.reuse import RememberingLinear, RememberingTwoTower
-from serving.stages import Explainer, Hydrator, Scorer, Selector, Source
+from serving.stages import Explainer, Hydrator, Scorer, Selector, Source, Together
+from serving.vectorised import MOST_ITEMS, Vectorised
 from training.bundle import Bundle, BundleError
 from training.models.blend import Blend
 from training.models.linear import LinearItemModel
@@ -54,6 +56,8 @@ class Stages:
 
     Attributes:
         hydrators: the ranker's features; empty where a remote ranker hydrates by itself.
+        vectorised: what the stages compute, for several queries at once; None where one of them runs
+            elsewhere, or the catalogue is too large.
     """
 
     sources: tuple[Source, ...]
@@ -61,6 +65,7 @@ class Stages:
     scorer: Scorer
     selector: Selector
     explainer: Explainer
+    vectorised: Vectorised | None = None
 
 
 class Models:
@@ -128,6 +133,7 @@ def build_stages(bundle: Bundle, config: ServeConfig) -> Stages:
         scorer,
         _selector(models, config),
         _explainer(bundle, models, config),
+        _vectorised(bundle, models, config),
     )
 
 
@@ -137,8 +143,13 @@ def compose(
     store: OnlineStore,
     config: ServeConfig,
     recorder: Recorder | None = None,
+    together: Together | None = None,
 ) -> Engine:
-    """The three pipelines over these stages, wherever they run."""
+    """The three pipelines over these stages, wherever they run.
+
+    Args:
+        together: recommends to those who wait at the same moment.
+    """
     models, rules = Models(bundle), CatalogueFilter(bundle.catalogue)
     pipeline = partial(RecommendationPipeline, budgets=config.budgets, recorder=recorder or NullRecorder())
     kept = partial(LatestAnswers, config.cache) if config.cache.items else lambda: None
@@ -152,6 +163,7 @@ def compose(
         catalogue=bundle.catalogue,
         recommend=pipeline(
             cache=kept(),
+            together=together,
             query_hydrators=(user,),
             sources=stages.sources,
             blender=CalibratedBlender(models.blend, names, config.retrieval.candidates),
@@ -184,14 +196,33 @@ def compose(
 
 
 def _sources(bundle: Bundle, models: Models, config: ServeConfig) -> tuple[Source, ...]:
-    limits = config.retrieval
-    eligible = Eligibility(CatalogueFilter(bundle.catalogue), seen, excluded).mask
+    limits, eligible = config.retrieval, _recommendable(bundle)
     index = choose_index(models.two_tower.item_vectors)
     return (
         TwoTowerSource(models.two_tower, index, eligible, limits.two_tower),
         LinearSource("ease", models.ease, eligible, limits.ease),
         LinearSource("sequential", models.sequential, eligible, limits.sequential),
         PopularSource(models.statistics, eligible, limits.popular),
+    )
+
+
+def _recommendable(bundle: Bundle) -> Eligible:
+    return Eligibility(CatalogueFilter(bundle.catalogue), seen, excluded).mask
+
+
+def _vectorised(bundle: Bundle, models: Models, config: ServeConfig) -> Vectorised | None:
+    if len(bundle.catalogue) > MOST_ITEMS:
+        return None
+    return Vectorised(
+        models.two_tower,
+        {"ease": models.ease, "sequential": models.sequential},
+        models.statistics,
+        models.blend,
+        models.ranking_features,
+        models.ranker,
+        _recommendable(bundle),
+        config.retrieval,
+        config.diversity,
     )
 
 

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +18,7 @@ from serving import tracing
 from serving.config import Budgets
 from serving.errors import InvalidFilter, InvariantViolation, Unavailable
 from serving.laws import a_choice, best_first, distinct, same_items, whole
+from serving.ledger import Ledger
 from serving.metrics import NullRecorder, Recorder
 from serving.stages import (
     AnswerCache,
@@ -33,10 +31,9 @@ from serving.stages import (
     Selector,
     SideEffect,
     Source,
+    Together,
 )
-from serving.types import CandidateBatch, Explanation, Query, Recommendation, Tier
-
-T = TypeVar("T")
+from serving.types import CandidateBatch, Computed, Explanation, Query, Recommendation, Tier
 
 # What `degraded` calls each part. Sources are named one by one, as "source:<name>".
 FEATURES, RANKER, DIVERSITY, EXPLAINER = "features", "ranker", "diversity", "explainer"
@@ -48,61 +45,6 @@ TOO_LATE = "the deadline passed before any source answered"
 
 SIDE_EFFECT_TIMEOUT_S = 1.0
 """Seconds; a side effect has nobody waiting for it, and must not pile up behind a dead sink."""
-
-
-@dataclass(slots=True)
-class _Passed:
-    """How many candidates a stage let through; whoever runs the stage says it."""
-
-    candidates: int = 0
-
-
-@dataclass(slots=True)
-class _Ledger:
-    """What happened to one request so far."""
-
-    recorder: Recorder
-    deadline: float
-    timings_ms: dict[str, float] = field(default_factory=dict)
-    degraded: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def stage(self, name: str, candidates_in: int = 0) -> Iterator[_Passed]:
-        """One stage, timed, counted and traced, however it ends."""
-        passed, started = _Passed(), time.perf_counter()
-        with tracing.span(name) as span:
-            try:
-                yield passed
-            finally:
-                seconds = time.perf_counter() - started
-                self.timings_ms[name] = seconds * 1e3
-                self.recorder.stage(name, seconds, candidates_in, passed.candidates)
-                tracing.counted(span, candidates_in, passed.candidates)
-
-    def lose(self, stage: str, reason: str) -> None:
-        self.degraded.append(stage)
-        self.recorder.lost(stage, reason)
-        tracing.lost(stage, reason)
-
-    def seconds(self, budget_ms: float) -> float:
-        """What a stage may take: its budget, or what is left of the request's time. Not positive when that is
-        over."""
-        return min(budget_ms / 1e3, self.deadline - time.monotonic())
-
-    async def attempt(self, stage: str, budget_ms: float, work: Callable[[], Awaitable[T]]) -> T | None:
-        """The work's result, or None where it failed or the time ran out, which is counted and named."""
-        seconds = self.seconds(budget_ms)
-        if seconds <= 0:
-            self.lose(stage, "Deadline")
-            return None
-        try:
-            async with asyncio.timeout(seconds):
-                return await work()
-        except InvalidFilter:
-            raise  # the client's mistake, not the stage's
-        except Exception as error:
-            self.lose(stage, type(error).__name__)
-            return None
 
 
 @dataclass(frozen=True)
@@ -120,6 +62,7 @@ class RecommendationPipeline:
     explainer: Explainer | None = None
     side_effects: tuple[SideEffect, ...] = ()
     cache: AnswerCache | None = None
+    together: Together | None = None
     budgets: Budgets = field(default_factory=Budgets)
     recorder: Recorder = field(default_factory=NullRecorder)
 
@@ -130,23 +73,20 @@ class RecommendationPipeline:
             Unavailable: every source was lost, or the deadline passed with nothing in hand.
             InvalidFilter: the query's filter does not fit the catalogue.
         """
-        ledger = _Ledger(self.recorder, query.deadline)
+        ledger = Ledger(self.recorder, query.deadline)
         query = await self._hydrate_query(query, ledger)
         recommendation = self._kept(query, ledger) or await self._compute(query, ledger)
         self.recorder.answered(recommendation)
         return recommendation
 
-    async def _compute(self, query: Query, ledger: _Ledger) -> Recommendation:
-        brought = await self._retrieve(query, ledger)
-        batch = self._filter(query, self._blend(query, brought, ledger), ledger)
-        batch = await self._rank(query, batch, ledger)
-        batch = await self._select(query, batch, ledger)
-        explanations = await self._explain(query, batch, ledger)
+    async def _compute(self, query: Query, ledger: Ledger) -> Recommendation:
+        found = await self._with_others(query, ledger) or await self._alone(query, ledger)
+        explanations = await self._explain(query, found.batch, ledger)
         recommendation = Recommendation(
             query=query,
-            batch=batch,
+            batch=found.batch,
             sources=tuple(source.name for source in self.sources),
-            tier=self._tier(query, brought, batch),
+            tier=_tier(query, found.personal),
             explanations=explanations,
             degraded=tuple(ledger.degraded),
             timings_ms=ledger.timings_ms,
@@ -155,7 +95,25 @@ class RecommendationPipeline:
             self.cache.keep(recommendation)
         return recommendation
 
-    def _kept(self, query: Query, ledger: _Ledger) -> Recommendation | None:
+    async def _with_others(self, query: Query, ledger: Ledger) -> Computed | None:
+        """The items to show, where other queries wait that can be computed as one with this. A trace shows
+        the stages of its own request, which is then computed alone."""
+        if self.together is None or ledger.seconds(self.budgets.source) <= 0 or tracing.recorded():
+            return None
+        found = await self.together.compute(query)
+        for step in () if found is None else found.steps:
+            ledger.took(step)
+        return found
+
+    async def _alone(self, query: Query, ledger: Ledger) -> Computed:
+        """The items to show, stage after stage."""
+        brought = await self._retrieve(query, ledger)
+        batch = self._filter(query, self._blend(query, brought, ledger), ledger)
+        batch = await self._rank(query, batch, ledger)
+        batch = await self._select(query, batch, ledger)
+        return Computed(batch, self._personal(brought, batch))
+
+    def _kept(self, query: Query, ledger: Ledger) -> Recommendation | None:
         """The cache's answer, if any. What is degraded already would be answered otherwise when whole."""
         if self.cache is None or ledger.degraded:
             return None
@@ -176,7 +134,7 @@ class RecommendationPipeline:
             except Exception as error:
                 self.recorder.lost(effect.name, type(error).__name__)
 
-    async def _hydrate_query(self, query: Query, ledger: _Ledger) -> Query:
+    async def _hydrate_query(self, query: Query, ledger: Ledger) -> Query:
         with ledger.stage(FEATURES):
             for hydrator in self.query_hydrators:
                 if hydrator.enabled(query):
@@ -184,7 +142,7 @@ class RecommendationPipeline:
                     query = await ledger.attempt(FEATURES, self.budgets.features, work) or query
         return query
 
-    async def _retrieve(self, query: Query, ledger: _Ledger) -> list[CandidateBatch | None]:
+    async def _retrieve(self, query: Query, ledger: Ledger) -> list[CandidateBatch | None]:
         """What each source brought; None where it declined or was lost.
 
         Raises:
@@ -200,7 +158,7 @@ class RecommendationPipeline:
             raise Unavailable(TOO_LATE if time.monotonic() >= query.deadline else "no source answered")
         return brought
 
-    async def _ask_sources(self, query: Query, ledger: _Ledger) -> list[CandidateBatch | None]:
+    async def _ask_sources(self, query: Query, ledger: Ledger) -> list[CandidateBatch | None]:
         """Every source at once, until the budget of one is over."""
         enabled = [bit for bit, source in enumerate(self.sources) if source.enabled(query)]
         tasks: list[asyncio.Task[CandidateBatch | None]] = []
@@ -222,7 +180,7 @@ class RecommendationPipeline:
     def _called(self, bit: int) -> str:
         return f"source:{self.sources[bit].name}"
 
-    async def _retrieve_one(self, bit: int, query: Query, ledger: _Ledger) -> CandidateBatch | None:
+    async def _retrieve_one(self, bit: int, query: Query, ledger: Ledger) -> CandidateBatch | None:
         with ledger.stage(self._called(bit)) as passed:
             try:
                 batch = await _bring(self.sources[bit], bit, query)
@@ -234,7 +192,7 @@ class RecommendationPipeline:
             passed.candidates = len(batch)
         return batch
 
-    def _blend(self, query: Query, brought: list[CandidateBatch | None], ledger: _Ledger) -> CandidateBatch:
+    def _blend(self, query: Query, brought: list[CandidateBatch | None], ledger: Ledger) -> CandidateBatch:
         """One batch, each item once. A blender that fails leaves the first source that brought anything."""
         with ledger.stage("blend", _total(brought)) as passed:
             try:
@@ -245,7 +203,7 @@ class RecommendationPipeline:
             passed.candidates = len(batch)
         return batch
 
-    def _filter(self, query: Query, batch: CandidateBatch, ledger: _Ledger) -> CandidateBatch:
+    def _filter(self, query: Query, batch: CandidateBatch, ledger: Ledger) -> CandidateBatch:
         """What every filter keeps. It fails closed: an item that could not be checked is not shown.
 
         Raises:
@@ -267,7 +225,7 @@ class RecommendationPipeline:
             passed.candidates = len(kept)
         return kept
 
-    async def _rank(self, query: Query, batch: CandidateBatch, ledger: _Ledger) -> CandidateBatch:
+    async def _rank(self, query: Query, batch: CandidateBatch, ledger: Ledger) -> CandidateBatch:
         """Best first by the ranker's score, or in retrieval order where it was lost."""
         if self.scorer is None or not self.scorer.enabled(query) or not len(batch):
             return batch
@@ -285,7 +243,7 @@ class RecommendationPipeline:
         scored = same_items(batch, await self.scorer.score(query, hydrated), self.scorer.name)
         return best_first(scored, self.scorer.name)
 
-    async def _select(self, query: Query, batch: CandidateBatch, ledger: _Ledger) -> CandidateBatch:
+    async def _select(self, query: Query, batch: CandidateBatch, ledger: Ledger) -> CandidateBatch:
         """At most `count` rows: the selector's choice, or the best where there is none or it was lost."""
         top = np.arange(min(query.count, len(batch)))
         if self.selector is None or not self.selector.enabled(query) or not len(batch):
@@ -302,7 +260,7 @@ class RecommendationPipeline:
         rows = np.asarray(await self.selector.select(query, batch))
         return a_choice(rows, batch, query.count, self.selector.name)
 
-    async def _explain(self, query: Query, batch: CandidateBatch, ledger: _Ledger) -> tuple[Explanation, ...]:
+    async def _explain(self, query: Query, batch: CandidateBatch, ledger: Ledger) -> tuple[Explanation, ...]:
         """Reasons for what is returned. Without a ranker's score there is nothing to explain."""
         explainer = self.explainer
         if explainer is None or batch.score is None or not len(batch):
@@ -324,15 +282,18 @@ class RecommendationPipeline:
             raise InvariantViolation(f"{explainer.name} explained {len(explained)} of {len(batch)} items")
         return explained
 
-    def _tier(self, query: Query, brought: list[CandidateBatch | None], batch: CandidateBatch) -> Tier:
-        """Personal is what a personal source brought; where no source is, what was ranked for this user."""
+    def _personal(self, brought: list[CandidateBatch | None], batch: CandidateBatch) -> bool:
+        """What a personal source brought; where no source is personal, what was ranked for this user."""
         by_source = [
             bool(batch) for source, batch in zip(self.sources, brought, strict=True) if source.personal
         ]
-        personal = any(by_source) if by_source else batch.score is not None
-        if not personal:
-            return "popular"
-        return "session" if query.session else "personalized"
+        return any(by_source) if by_source else batch.score is not None
+
+
+def _tier(query: Query, personal: bool) -> Tier:
+    if not personal:
+        return "popular"
+    return "session" if query.session else "personalized"
 
 
 def _total(brought: list[CandidateBatch | None]) -> int:

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.types import CandidateBatch, Explanation, Mask, Query, Recommendation
+from serving.types import CandidateBatch, Computed, Explanation, Mask, Query, Recommendation
 
 
 class Stage(Protocol):
@@ -86,6 +86,19 @@ class AnswerCache(Protocol):
         ...
 
     def keep(self, recommendation: Recommendation) -> None: ...
+
+
+class Together(Protocol):
+    """From retrieval to diversity for queries that wait at the same moment: for each what the stages would
+    bring it alone."""
+
+    async def compute(self, query: Query) -> Computed | None:
+        """None where the stages should be asked: nobody else waits, or what was tried failed.
+
+        Raises:
+            InvalidFilter: the query's filter does not fit the catalogue.
+        """
+        ...
 
 
 class SideEffect(Stage, Protocol):

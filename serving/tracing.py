@@ -94,9 +94,14 @@ def traceparent(span: Span) -> str | None:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
+def recorded() -> bool:
+    """Whether this request is in a trace."""
+    return trace.get_current_span().is_recording()
+
+
 def span(name: str, attributes: Mapping[str, str | int] | None = None) -> AbstractContextManager[Span]:
     """A part of the current span, or nothing where that is not recorded."""
-    if not trace.get_current_span().is_recording():
+    if not recorded():
         return _NOTHING
     return _tracer.start_as_current_span(
         name, attributes=attributes, record_exception=False, set_status_on_exception=False

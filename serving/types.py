@@ -163,6 +163,32 @@ class CandidateBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """What one stage took, ms of wall time, and how many candidates it was given and let through."""
+
+    stage: str
+    ms: float
+    candidates_in: int
+    candidates_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What was computed for one query, alone or together with others.
+
+    Attributes:
+        batch: the items to show, in order.
+        personal: a personal source brought something.
+        steps: that the executor did not run, in order; each took its time for all the queries, and so for
+            each of them.
+    """
+
+    batch: CandidateBatch
+    personal: bool
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Contribution:
     """One term of a score. The terms of an item and the ranker's bias add up to its score exactly."""
 

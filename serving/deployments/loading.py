@@ -34,6 +34,7 @@ from serving.engine import Engine
 from serving.errors import ServingError, Unavailable
 from serving.explain.attribution import RankerExplainer
 from serving.metrics import NullRecorder, Recorder
+from serving.microbatch import MicroBatcher
 from serving.pipeline import FEATURES, RecommendationPipeline
 from serving.ranking.ranker import AdditiveScorer
 from serving.remote import RemoteExplainer, RemoteScorer, RemoteSelector, remote_sources
@@ -103,7 +104,9 @@ class EngineLoader:
         """
         bundle = await asyncio.to_thread(self._read, url)
         store = await asyncio.to_thread(self._open_store, bundle.schema)
-        engine = compose(bundle, await self._stages(bundle), store, self.config, self.recorder)
+        stages = await self._stages(bundle)
+        together = MicroBatcher(stages.vectorised) if stages.vectorised else None
+        engine = compose(bundle, stages, store, self.config, self.recorder, together)
         if lost := ", ".join(sorted(await _warm_up(engine, WHOLE_ROUNDS if self.handles else 1))):
             if whole:
                 raise WarmUpFailed(f"bundle {engine.version} answers only without {lost}")

@@ -44,6 +44,43 @@ def mmr(relevance: Float32, vectors: Float32, count: int, strength: float) -> ND
     return chosen
 
 
+def mmr_rows(
+    relevance: Float32, vectors: Float32, count: int, strength: NDArray[np.float32]
+) -> NDArray[np.intp]:
+    """`mmr` for several users, a step of all in few calls.
+
+    Args:
+        relevance: float32 [b, n], best first, then -inf where a row has no more.
+        vectors: float32 [b, n, d].
+        count: at most n.
+        strength: float32 [b], above 0.
+
+    Returns:
+        intp [b, count]; a row's entries beyond what it has mean nothing.
+    """
+    rows = np.arange(len(relevance))
+    gain = np.where(np.isfinite(relevance), (1 - strength)[:, None] * _normalised_rows(relevance), -np.inf)
+    weighted = strength[:, None, None] * vectors
+    penalty = np.full_like(gain, -np.inf)
+    chosen = np.empty((len(rows), count), np.intp)
+    latest = chosen[:, 0] = gain.argmax(1)
+    for i in range(1, count):
+        gain[rows, latest] = -np.inf
+        likeness = (weighted @ vectors[rows, latest][:, :, None])[:, :, 0]
+        np.maximum(penalty, likeness, out=penalty)
+        latest = chosen[:, i] = (gain - penalty).argmax(1)
+    return chosen
+
+
+def _normalised_rows(relevance: Float32) -> Float32:
+    wide = relevance.astype(np.float64)
+    there = np.isfinite(wide)
+    low = np.where(there, wide, np.inf).min(1, keepdims=True)
+    span = wide.max(1, keepdims=True) - low
+    scaled = np.divide(wide - low, span, out=np.zeros_like(wide), where=there & (span > 0))
+    return np.asarray(scaled, np.float32)
+
+
 def _normalised(relevance: Float32) -> Float32:
     """To [0, 1]; all 0 where all are equal. In float64, where the span of two float32 cannot overflow."""
     wide = relevance.astype(np.float64)
@@ -72,11 +109,11 @@ class MMRSelector:
         """Exactly min(query.count, n) distinct rows of a batch sorted best first."""
         pool = batch.take(np.arange(min(len(batch), max(self._pool, query.count))))
         relevance = pool.retrieval_score if pool.score is None else pool.score
-        vectors = _unit(self._item_vectors[pool.item_index])
+        vectors = unit(self._item_vectors[pool.item_index])
         return mmr(relevance, vectors, query.count, query.diversity.strength)
 
 
-def _unit(rows: Float32) -> Float32:
+def unit(rows: Float32) -> Float32:
     """Rows of length 1; a zero row stays zero."""
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     unit: Float32 = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)

@@ -50,3 +50,18 @@ def first_allowed(order: Int32, allowed: Mask, count: int) -> Int32:
         if len(found) >= count or ahead >= len(order):
             return found[:count]
         ahead *= 4
+
+
+def first_allowed_rows(order: Int32, allowed: Mask, count: int) -> Int32:
+    """`first_allowed` of every row; what a row lacks is item `n`, at its end.
+
+    Args:
+        order: int32 [n], item indices.
+        allowed: bool [b, n], by item.
+    """
+    free = allowed[:, order]
+    places = np.cumsum(free, axis=1)
+    row, column = (free & (places <= count)).nonzero()
+    items = np.full((len(allowed), min(count, len(order))), len(order), np.int32)
+    items[row, places[row, column] - 1] = order[column]
+    return items

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from serving.diversity.mmr import MMRSelector, mmr
+from serving.diversity.mmr import MMRSelector, mmr, mmr_rows
 from serving.types import Diversity
 from tests.serving.doubles import batch_of, query_of, run
 
@@ -46,6 +46,28 @@ def test_every_pick_is_the_definitions_best(
         left = [row for row in range(len(relevance)) if row not in picks[:i]]
         values = {row: reference_value(relevance, vectors, picks[:i], row, strength) for row in left}
         assert values[pick] >= max(values.values()) - 1e-5
+
+
+@given(
+    st.lists(hnp.arrays(np.float32, st.integers(0, 12), elements=FLOAT32), min_size=1, max_size=4),
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 12),
+    st.lists(st.sampled_from([0.1, 0.3, 0.5, 1.0]), min_size=4, max_size=4),
+)
+def test_of_rows_each_has_its_own_choice(
+    relevance: list[np.ndarray], seed: int, count: int, strengths: list[float]
+) -> None:
+    """Rows of unequal length, best first."""
+    vectors = unit_rows(seed, 12 * len(relevance), 5).reshape(len(relevance), 12, 5)
+    table = np.full((len(relevance), 12), -np.inf, np.float32)
+    for row, own in enumerate(relevance):
+        table[row, : len(own)] = -np.sort(-own)
+    strength = np.array(strengths[: len(relevance)], np.float32)
+    chosen = mmr_rows(table, vectors, count, strength)
+    assert chosen.shape == (len(relevance), count)
+    for row, own in enumerate(relevance):
+        expected = mmr(table[row, : len(own)], vectors[row, : len(own)], count, float(strength[row]))
+        assert chosen[row, : len(expected)].tolist() == expected.tolist()
 
 
 @given(hnp.arrays(np.float32, st.integers(0, 40), elements=FLOAT32), st.integers(0, 45))

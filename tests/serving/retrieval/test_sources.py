@@ -15,7 +15,7 @@ from serving.filters import Eligibility, excluded, named, seen
 from serving.retrieval.index import ExactIndex, top_k
 from serving.retrieval.linear import LinearSource
 from serving.retrieval.named import NamedItems
-from serving.retrieval.popular import PopularSource, first_allowed
+from serving.retrieval.popular import PopularSource, first_allowed, first_allowed_rows
 from serving.retrieval.similar import SimilarByBehaviour, SimilarByContent
 from serving.retrieval.two_tower import TwoTowerSource
 from serving.stages import Source
@@ -146,3 +146,6 @@ def test_the_head_of_an_order_is_what_a_look_at_everything_gives(
     order = np.argsort(-popularity, kind="stable").astype(np.int32)
     expected, _ = top_k(popularity, count, allowed)
     np.testing.assert_array_equal(first_allowed(order, allowed, count), expected)
+    both = first_allowed_rows(order, np.stack([~allowed, allowed]), count)
+    assert both.shape == (2, min(count, len(order)))
+    assert both[1].tolist() == [*expected.tolist(), *[len(order)] * (both.shape[1] - len(expected))]

@@ -28,6 +28,41 @@ def worlds(draw: st.DrawFn) -> tuple[Blend, Scored, int]:
     return Blend(calibrations, quotas), scored, draw(st.integers(0, 25))
 
 
+def best_first(found: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(-found[1], kind="stable")
+    return found[0][order], found[1][order]
+
+
+def table(found: list[tuple[np.ndarray, np.ndarray]], absent: int) -> tuple[np.ndarray, np.ndarray]:
+    """One row each, filled up with an item that stands for none."""
+    shape = len(found), max(len(items) for items, _ in found)
+    items, scores = np.full(shape, absent, np.int32), np.zeros(shape, np.float32)
+    for row, (own, score) in enumerate(found):
+        items[row, : len(own)], scores[row, : len(own)] = own, score
+    return items, scores
+
+
+@given(worlds(), st.integers(0, 2**32 - 1))
+def test_of_rows_each_has_its_own_blend(world: tuple[Blend, Scored, int], seed: int) -> None:
+    blend, scored, limit = world
+    if not scored:
+        return
+    rng = np.random.default_rng(seed)
+    users = [
+        {name: best_first((items[keep], score[keep])) for name, (items, score) in scored.items()
+         for keep in [rng.random(len(items)) < share]}
+        for share in (0.0, 0.5, 1.0)
+    ]  # fmt: skip
+    tables = {name: table([user[name] for user in users], 31) for name in scored}
+    items, probability, bits = blend.blend_rows(tables, limit, 31)
+    for row, user in enumerate(users):
+        there = items[row] < 31
+        expected = blend.blend(user, limit)
+        assert items[row, there].tolist() == expected[0].tolist()
+        np.testing.assert_array_equal(probability[row, there], expected[1])
+        assert bits[row, there].tolist() == expected[2].tolist()
+
+
 @given(worlds())
 def test_laws(world: tuple[Blend, Scored, int]) -> None:
     blend, scored, limit = world

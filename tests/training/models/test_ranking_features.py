@@ -52,3 +52,18 @@ def test_pointwise(seed: int, chosen: list[int]) -> None:
     past, subset = history(rng, 10), np.array(chosen, np.int32)
     every = features.compute(past, None, NOW, np.arange(N_ITEMS, dtype=np.int32))
     np.testing.assert_allclose(features.compute(past, None, NOW, subset), every[subset], atol=1e-5)
+
+
+@given(seeds, st.lists(st.integers(0, 12), min_size=1, max_size=4))
+def test_of_several_users_each_has_their_own_rows(seed: int, lengths: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    features = RankingFeatures(scorer(rng), linear(rng), linear(rng), statistics(rng))
+    pasts = [history(rng, length) for length in lengths]
+    users = [floats(rng, USER_WIDTH) if rng.random() < 0.5 else None for _ in lengths]
+    row = np.sort(rng.integers(0, len(lengths), 9))
+    items = history(rng, 9)
+    together = features.compute_rows(pasts, users, NOW, row, items)
+    assert together.dtype == np.float32
+    for at in range(9):
+        alone = features.compute(pasts[row[at]], users[row[at]], NOW, items[at : at + 1])
+        np.testing.assert_allclose(together[at : at + 1], alone, atol=1e-4)
