@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
 
 from serving import vectorised
 from serving.assemble import build_stages, compose
@@ -100,16 +101,42 @@ def test_to_each_what_the_stages_answer_it_alone(asked: list[Query]) -> None:
 
 def test_they_are_computed_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the test above would compare the stages with themselves."""
-    groups = []
-    compute = Vectorised.compute
+    groups = grouped(monkeypatch)
+    answered([asking(user_id=user) for user in KNOWN[:5]], together=True)
+    assert groups == [5]
+
+
+def grouped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many were computed together, group by group."""
+    groups, compute = [], Vectorised.compute
 
     def counted(self: Vectorised, asked: Any, allowed: Any) -> list[Computed]:
         groups.append(len(asked))
         return compute(self, asked, allowed)
 
     monkeypatch.setattr(Vectorised, "compute", counted)
-    answered([asking(user_id=user) for user in KNOWN[:5]], together=True)
-    assert groups == [5]
+    return groups
+
+
+def test_a_traced_request_is_computed_by_its_own_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = grouped(monkeypatch)
+    with TracerProvider().get_tracer("tests").start_as_current_span("a request"):
+        answered([asking(user_id=user) for user in KNOWN[:5]], together=True)
+    assert groups == []
+
+
+def test_what_cannot_be_computed_together_the_stages_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, counts = [asking(user_id=user) for user in KNOWN[:5]], Counts()
+    alone = answered(asked, together=False)
+    monkeypatch.setattr(Vectorised, "compute", broken)
+    for one, other in zip(alone, answered(asked, together=True, recorder=counts), strict=True):
+        assert other.batch.item_index.tolist() == one.batch.item_index.tolist()
+        assert other.degraded == ()
+    assert counts.losses == []
+
+
+def broken(self: Vectorised, asked: Any, allowed: Any) -> list[Computed]:
+    raise FloatingPointError("one of them")
 
 
 def test_it_takes_who_has_a_history_and_asks_for_no_more_than_a_source_brings() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +26,18 @@ class Differs(Exception):
 
 
 def answers(url: str, bodies: Path) -> list[dict[str, Any]]:
-    """The second answers to the first requests of the file: the first ones pay for connections and caches.
+    """To the first requests of the file, asked one after another and then all at once, as they are measured.
 
     Raises:
-        Differs: an answer is an error or not whole.
+        Differs: an answer is an error or not whole, or another when many ask.
     """
     texts = bodies.read_text(encoding="utf-8").splitlines()[:SAMPLE]
-    with httpx.Client(timeout=ANSWER_S, trust_env=False) as client:
-        for text in texts:
+    with httpx.Client(timeout=ANSWER_S, trust_env=False) as client, ThreadPoolExecutor(SAMPLE) as crowd:
+        for text in texts:  # whose answers pay for connections and caches
             _ask(client, url, text)
-        given = [_ask(client, url, text) for text in texts]
+        alone = [_ask(client, url, text) for text in texts]
+        given = list(crowd.map(partial(_ask, client, url), texts))
+    check(f"{url}, many at once", given, alone)
     if lost := sorted({part for answer in given for part in answer["degraded"]}):
         raise Differs(f"{url} answered without {', '.join(lost)}")
     return given

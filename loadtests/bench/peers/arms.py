@@ -31,6 +31,7 @@ FUSED, DISTRIBUTED, NOOP, CACHED = (
     "Marquee, cached",
 )
 FASTAPI, LITSERVE, BENTOML, TRITON = "FastAPI", "LitServe", "BentoML", "FastAPI + Triton"
+FASTAPI_TOGETHER = "FastAPI + Marquee's micro-batching"
 
 READY_S = 180.0
 """Seconds to become ready: on two busy cores Ray Serve has taken over a minute."""
@@ -149,6 +150,9 @@ class Arms:
 
     def fastapi(self) -> Arm:
         return self._peer(FASTAPI, "fastapi_app")
+
+    def fastapi_together(self) -> Arm:
+        return self._peer(FASTAPI_TOGETHER, "fastapi_together_app")
 
     def litserve(self) -> Arm:
         _needs("litserve")

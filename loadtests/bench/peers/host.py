@@ -16,12 +16,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from features.coalesced import CoalescingStore
 from features.feast_store import FeastOnlineStore
 from features.store import OnlineStore
 from serving.assemble import Stages, build_stages, compose
 from serving.config import Budgets, CacheConfig, ServeConfig
 from serving.deployments.shell import one_thread
 from serving.engine import Engine
+from serving.microbatch import MicroBatcher
 from serving.schemas import RecommendationRequest, Session, SessionEvent
 from serving.types import Explanation, Query, Recommendation
 from serving.wire import Arrival, recommendation_query
@@ -170,18 +172,29 @@ class Host:
 
 
 def host(
-    bundle: str, redis_url: str, change: Callable[[Bundle, Stages], Stages] = lambda _, stages: stages
+    bundle: str,
+    redis_url: str,
+    change: Callable[[Bundle, Stages], Stages] = lambda _, stages: stages,
+    *,
+    together: bool = False,
 ) -> Host:
     """The engine that `marquee serve` would run fused, on one thread as there.
 
     Args:
         change: replaces stages, for a peer that runs one of them elsewhere.
+        together: with what Marquee's replica puts around it, so that what is asked for at the same moment is
+            read and computed as one.
     """
     one_thread()
     config, contents = patient(bundle), read_bundle(bundle)
-    store = FeastOnlineStore(contents.schema, redis_url)
+    store: OnlineStore = FeastOnlineStore(contents.schema, redis_url)
     stages = change(contents, build_stages(contents, config))
-    return Host(config, compose(contents, stages, store, config), store)
+    if not together:
+        return Host(config, compose(contents, stages, store, config), store)
+    assert stages.vectorised is not None
+    store = CoalescingStore(store)
+    engine = compose(contents, stages, store, config, together=MicroBatcher(stages.vectorised))
+    return Host(config, engine, store)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,15 +49,19 @@ def main() -> None:
     parser.add_argument("--bundle", required=True)
     parser.add_argument("--bodies", type=Path, required=True, help="JSON bodies, one a line")
     given = parser.parse_args()
-    hosted = host(given.bundle, os.environ["REDIS_URL"])
+    url = os.environ["REDIS_URL"]
+    hosts = {together: host(given.bundle, url, together=together) for together in (False, True)}
     texts = given.bodies.read_text(encoding="utf-8").splitlines()
     requests = itertools.cycle([PeerRequest.model_validate_json(text) for text in texts])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(measure(hosted, requests, Calls(0.5)))  # connections are opened, code is warm
+        for hosted in hosts.values():  # connections are opened, code is warm
+            runner.run(measure(hosted, requests, Calls(0.5, at_once=2)))
         print(json.dumps({"ready": True}), flush=True)
         for line in sys.stdin:
-            print(json.dumps(runner.run(measure(hosted, requests, Calls(**json.loads(line))))), flush=True)
-        runner.run(hosted.store.close())
+            calls = Calls(**json.loads(line))
+            print(json.dumps(runner.run(measure(hosts[calls.together], requests, calls))), flush=True)
+        for hosted in hosts.values():
+            runner.run(hosted.store.close())
 
 
 if __name__ == "__main__":

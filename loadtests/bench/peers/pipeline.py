@@ -29,11 +29,12 @@ class Caller:
     process: subprocess.Popen[str]
 
     def measure(self, seconds: float) -> Pipeline:
-        """Calls for that long in each of three ways. Raises PipelineFailed."""
+        """Calls for that long in each of four ways. Raises PipelineFailed."""
         one = self._told_of(Calls(seconds))
         paused = self._told_of(Calls(seconds, pause_s=PAUSE_S))
         many = self._told_of(Calls(seconds, at_once=MANY))
-        return Pipeline(one["p50_ms"], one["cpu_ms"], paused["p50_ms"], many["cpu_ms"])
+        together = self._told_of(Calls(seconds, at_once=MANY, together=True))
+        return Pipeline(one["p50_ms"], one["cpu_ms"], paused["p50_ms"], many["cpu_ms"], together["cpu_ms"])
 
     def _told_of(self, calls: Calls) -> dict[str, Any]:
         assert self.process.stdin is not None

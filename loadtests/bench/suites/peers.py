@@ -53,8 +53,10 @@ Valkey, the same for all, counts in neither but where it is said. Every arm gave
 scores and reasons for the same requests before it was measured. Requests: the mix of \
 `loadtests.traffic`; no cache of answers, except where it is said (what the pipeline remembers of \
 users who ask again, it remembers in every arm); budgets so wide that no answer is cut short, \
-access logs off. The load generators (wrk, Locust) run on the same cores. Arms are measured in turn, \
-while the others are suspended."""
+access logs off. Marquee's replica reads and computes as one what is asked for at the same moment; a \
+peer's worker runs the pipeline for every request, as its documentation has it, and one arm shows what \
+the same gathering, put in by hand, does for FastAPI. The load generators (wrk, Locust) run on the \
+same cores. Arms are measured in turn, while the others are suspended."""
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +113,7 @@ def choose(arms: Arms, effort: Effort) -> Chosen:
     more: dict[str, Callable[[], Arm]] = {"LitServe": arms.litserve}
     if not effort.quick:
         peers.insert(1, arms.distributed())
+        peers.append(arms.fastapi_together())
         more |= {"BentoML": partial(arms.bentoml, make=True), "Triton": partial(arms.triton, make=True)}
     for name, make in more.items():
         try:

@@ -22,7 +22,7 @@ ROUNDS = {
     LITSERVE: [arm(5.0, 150.0), arm(5.0, 100.0)],
     NOOP: [arm(0.5, 1_000.0), arm(1.0, 1_000.0)],
 }
-PIPELINE = [Pipeline(2.0, 2.0, 2.5, 1.0), Pipeline(2.0, 2.0, 2.5, 1.0)]
+PIPELINE = [Pipeline(2.0, 2.0, 2.5, 3.0, 1.0), Pipeline(2.0, 2.0, 2.5, 3.0, 1.0)]
 LEAST = Costs(noop=1.0, pipeline=3.0, cores=2)
 HOPS = [load(2.0), load(3.0)]
 
@@ -55,7 +55,8 @@ def test_throughput_is_a_ratio_of_the_same_round_and_left_out_arms_have_no_goal(
 
 def test_errors_of_both_closed_loops_are_added_up() -> None:
     table = figures.closed_table({FUSED: [arm(1.0, errors=2), arm(1.0, errors=3)]}, PIPELINE)
-    assert [row[0] for row in table.rows] == [figures.PIPELINE, figures.PAUSED, figures.AT_ONCE, FUSED]
+    ours = figures.PIPELINE, figures.PAUSED, figures.AT_ONCE, figures.TOGETHER
+    assert [row[0] for row in table.rows] == [*ours, FUSED]
     assert table.rows[-1][-1] == 5
     assert all(len(row) == len(table.columns) for row in table.rows)
 
