@@ -223,8 +223,8 @@ def overhead_goals(rounds: Rounds, pipeline: Sequence[Pipeline], hops: Sequence[
     cold = Spread(tuple(each.paused_p50_ms for each in pipeline)).minus(alone).over(unit).median
     goals = []
     one_request = (
-        f"; the no-op is 1 of it, the pipeline after a pause of 1 ms takes {cold:.1f} more, and what the "
-        "HTTP interface does stands under Layers"
+        f"; the no-op is 1 of it, the pipeline after a pause of 1 ms takes {cold:.1f} more, and {FASTAPI}, "
+        f"which has no Ray, is at {_p50(rounds[FASTAPI]).minus(alone).over(unit).median:.1f}"
     )
     two_hops = f"; a no-op that asks two others in turn takes {chain:.1f} of it"
     for name, reach, also in ((FUSED, 1.5, one_request), (DISTRIBUTED, 6.0, two_hops)):

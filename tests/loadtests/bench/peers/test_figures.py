@@ -35,6 +35,8 @@ def test_overhead_is_counted_in_no_ops_of_the_same_round() -> None:
     assert "0.75 ms for the no-op" in fused.limit
     # 0.5 ms over 0.5 and 1 ms of the no-op
     assert "after a pause of 1 ms takes 0.8 more" in fused.limit
+    # 3 ms less 2 in process, over 0.5 and 1 ms of the no-op
+    assert fused.limit.endswith("FastAPI, which has no Ray, is at 1.5")
     # 2 and 3 ms over 0.5 and 1 ms of the no-op
     assert "asks two others in turn takes 3.5 of it" in distributed.limit
 
