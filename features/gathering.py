@@ -2,8 +2,8 @@
 
 Nobody waits for company that may never come: the moment lasts as long as every turn of the event loop brings
 somebody new, which takes the time that the loop works for others anyway. At 32 connections one more look made
-the groups whose answers are computed as one twice as large, and 40 % more answers a second; to who is alone
-it costs a turn of an idle loop, 0.02 ms.
+the groups whose answers are computed as one twice as large, and 40 % more answers a second. Who is alone pays
+for one turn of an idle loop, which was not to be seen in a request's time.
 
 Does not belong here: what is done for those who leave (`features.coalesced`, `serving.microbatch`).
 """

@@ -46,6 +46,7 @@ from training.models.blend import Blend
 from training.models.linear import LinearItemModel
 from training.models.ranker import AdditiveRanker
 from training.models.ranking_features import RankingFeatures
+from training.models.retrieval import SOURCES
 from training.models.statistics import ItemStatistics
 from training.models.two_tower import TwoTowerScorer
 
@@ -211,7 +212,8 @@ def _recommendable(bundle: Bundle) -> Eligible:
 
 
 def _vectorised(bundle: Bundle, models: Models, config: ServeConfig) -> Vectorised | None:
-    if len(bundle.catalogue) > MOST_ITEMS:
+    """None where the catalogue is too large, or the bundle's blend knows other sources than there are."""
+    if len(bundle.catalogue) > MOST_ITEMS or models.blend.names != SOURCES:
         return None
     return Vectorised(
         models.two_tower,

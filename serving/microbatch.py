@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 LARGEST = 32
 """Queries computed as one: about 20 ms on one core, during which the replica does nothing else. With 16 it
-answers 6 % fewer a second."""
+answers a tenth fewer a second."""
 
 _Waiting = tuple[Query, Mask, "asyncio.Future[Computed | None]"]
 

@@ -42,24 +42,25 @@ Scored = dict[str, tuple[Int32, Float32]]
 
 
 @dataclass(slots=True)
-class _Passed:
-    """How many candidates each query had after a stage; whoever runs the stage says it."""
-
-    counts: Int64
-
-
-@dataclass(slots=True)
 class _Steps:
-    """The stages so far: name, ms, candidates of every query before and after, and whose stage it was."""
+    """The stages so far: each one's name and ms, how many candidates every query had before and after, and
+    whose stage it was."""
 
+    queries: int
     taken: list[tuple[str, float, Int64, Int64, Mask]] = field(default_factory=list)
+    left: Int64 = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = np.zeros(self.queries, np.int64)
 
     @contextmanager
-    def stage(self, name: str, before: Int64, whose: Mask) -> Iterator[_Passed]:
-        passed, started = _Passed(before), time.perf_counter()
-        yield passed
+    def stage(self, name: str, whose: Mask | None = None) -> Iterator[None]:
+        """Whoever runs the stage says in `left` what every query has after it."""
+        before, started = self.left, time.perf_counter()
+        yield
         ms = (time.perf_counter() - started) * 1e3
-        self.taken.append((name, ms, before, passed.counts, whose))
+        everybody = np.ones(self.queries, bool)
+        self.taken.append((name, ms, before, self.left, everybody if whose is None else whose))
 
     def of(self, row: int) -> tuple[Step, ...]:
         return tuple(
@@ -94,7 +95,7 @@ class Vectorised:
         self._blend, self._features, self._ranker = blend, features, ranker
         self._retrieval, self._pool = retrieval, diversity.pool
         self._vectors = unit(two_tower.item_vectors)
-        self._sources = ("two_tower", *linear, "popular")
+        self._personal = ("two_tower", *linear)
         self.eligible = eligible
 
     def takes(self, query: Query) -> bool:
@@ -110,71 +111,60 @@ class Vectorised:
         Raises:
             InvariantViolation: the ranker gave a score that is not finite.
         """
-        steps, everybody, none = _Steps(), np.ones(len(queries), bool), np.zeros(len(queries), np.int64)
-        free = np.stack(allowed)
-        with steps.stage("retrieval", none, everybody) as passed:
+        steps, free = _Steps(len(queries)), np.stack(allowed)
+        with steps.stage("retrieval"):
             scored = self._retrieve(queries, free, steps)
-            found = {name: self._found(items) for name, (items, _) in scored.items()}
-            passed.counts = sum(found.values(), none)
-        with steps.stage("blend", passed.counts, everybody) as passed:
+            steps.left = np.sum([self._found(each) for each in scored.values()], axis=0)
+        with steps.stage("blend"):
             items, probability, bits = self._blend.blend_rows(
                 scored, self._retrieval.candidates, len(self._vectors)
             )
-            passed.counts = self._found(items)
-        with steps.stage("filter", passed.counts, everybody) as passed:
+            steps.left = self._count(items)
+        with steps.stage("filter"):
             items = self._filtered(items, free)
-            passed.counts = self._found(items)
-        with steps.stage(RANKER, passed.counts, passed.counts > 0) as passed:
+            steps.left = self._count(items)
+        with steps.stage(RANKER, whose=steps.left > 0):
             score = self._score(queries, items)
             ranked = np.argsort(-score, axis=1, kind="stable")
-        held = passed.counts
-        strength = np.array(
-            [q.diversity.strength if q.diversity.method == "mmr" else 0 for q in queries], np.float32
-        )
-        wanted = np.minimum(held, [query.count for query in queries])
-        with steps.stage(DIVERSITY, held, (strength > 0) & (held > 0)) as passed:
+        strength, wanted = _strength(queries), np.minimum(steps.left, [query.count for query in queries])
+        with steps.stage(DIVERSITY, whose=(strength > 0) & (steps.left > 0)):
             top = self._select(items, score, ranked, int(wanted.max()), strength)
-            passed.counts = wanted
+            steps.left = wanted
         row = np.arange(len(queries))[:, None]
-        shown, brought, blended, scores = (
-            items[row, top],
-            bits[row, top],
-            probability[row, top],
-            score[row, top],
-        )
-        personal = sum((found[name] for name in self._sources[:-1]), none) > 0
+        shown = CandidateBatch(items[row, top], bits[row, top], probability[row, top], None, score[row, top])
+        personal = np.sum([self._found(scored[name]) for name in self._personal], axis=0) > 0
         return [
-            Computed(
-                CandidateBatch(shown[i, :k], brought[i, :k], blended[i, :k], None, scores[i, :k]),
-                bool(personal[i]),
-                steps.of(i),
-            )
-            for i, k in enumerate(wanted.tolist())
+            Computed(_row_of(shown, i, count), bool(personal[i]), steps.of(i))
+            for i, count in enumerate(wanted.tolist())
         ]
 
     def _retrieve(self, queries: Sequence[Query], free: Mask, steps: _Steps) -> Scored:
         scored: Scored = {}
-        none, everybody = np.zeros(len(queries), np.int64), np.ones(len(queries), bool)
         users = [(query.history.item_index, query.user_features) for query in queries]
-        with steps.stage("source:two_tower", none, everybody) as passed:
+
+        @contextmanager
+        def source(name: str) -> Iterator[None]:
+            with steps.stage(f"source:{name}"):
+                yield
+                steps.left = self._found(scored[name])
+            steps.left = np.zeros_like(steps.left)
+
+        with source("two_tower"):
             vectors = np.stack([self._two_tower.user_vector(*user) for user in users])
             items, cosine = top_k_rows(
                 vectors @ self._two_tower.item_vectors.T, self._retrieval.two_tower, free
             )
             scored["two_tower"] = items, cosine * np.float32(self._two_tower.scale)
-            passed.counts = self._found(items)
         for name, model, limit in self._linear:
-            with steps.stage(f"source:{name}", none, everybody) as passed:
+            with source(name):
                 scores = np.stack([model.score(history) for history, _ in users])
-                scored[name] = items, _ = top_k_rows(scores, limit, free)
-                passed.counts = self._found(items)
-        with steps.stage("source:popular", none, everybody) as passed:
-            scored["popular"] = items, _ = self._popular(queries, free)
-            passed.counts = self._found(items)
+                scored[name] = top_k_rows(scores, limit, free)
+        with source("popular"):
+            scored["popular"] = self._popular(queries[0].now, free)
         return scored
 
-    def _popular(self, queries: Sequence[Query], free: Mask) -> tuple[Int32, Float32]:
-        popularity = self._statistics.at(queries[0].now).popularity_month
+    def _popular(self, now: float, free: Mask) -> tuple[Int32, Float32]:
+        popularity = self._statistics.at(now).popularity_month
         order = np.argsort(-popularity, kind="stable").astype(np.int32)
         items = first_allowed_rows(order, free, self._retrieval.popular)
         return items, np.append(popularity, np.float32(0))[items]
@@ -213,6 +203,27 @@ class Vectorised:
             top[diverse] = np.take_along_axis(pool, chosen, axis=1)
         return top
 
-    def _found(self, items: Int32) -> Int64:
+    def _found(self, brought: tuple[Int32, Float32]) -> Int64:
+        return self._count(brought[0])
+
+    def _count(self, items: Int32) -> Int64:
         counts: Int64 = (items < len(self._vectors)).sum(1)
         return counts
+
+
+def _strength(queries: Sequence[Query]) -> Float32:
+    """Of each query's diversity, 0 where it wants none."""
+    wanted = (query.diversity for query in queries)
+    return np.array([each.strength if each.method == "mmr" else 0 for each in wanted], np.float32)
+
+
+def _row_of(tables: CandidateBatch, row: int, count: int) -> CandidateBatch:
+    """The first of one row, where every column of the batch is a matrix."""
+    assert tables.score is not None
+    return CandidateBatch(
+        tables.item_index[row, :count],
+        tables.source[row, :count],
+        tables.retrieval_score[row, :count],
+        None,
+        tables.score[row, :count],
+    )

@@ -22,6 +22,7 @@ from serving.types import Computed, Diversity, Query, Recommendation
 from serving.vectorised import Vectorised
 from tests.serving.doubles import Counts, history_of, indices, query_of
 from tests.serving.models import N_ITEMS, N_USERS, small, small_bundle
+from training.models.blend import Blend
 from training.models.ranker import AdditiveRanker
 
 WORLD, BUNDLE = small(), small_bundle()
@@ -161,6 +162,13 @@ def test_a_score_that_is_not_finite_is_an_error_and_not_an_answer(monkeypatch: p
 
 
 def test_a_large_catalogue_is_left_to_the_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert vectorised.MOST_ITEMS >= N_ITEMS
     monkeypatch.setattr("serving.assemble.MOST_ITEMS", N_ITEMS - 1)
     assert build_stages(BUNDLE, CONFIG).vectorised is None
-    assert vectorised.MOST_ITEMS >= N_ITEMS
+
+
+def test_a_blend_that_numbers_its_sources_otherwise_is_left_to_the_stages() -> None:
+    calibrations = dict(reversed(WORLD.blend.calibrations.items()))
+    other = Blend(calibrations, WORLD.blend.quotas).to_component()
+    bundle = replace(BUNDLE, components={**BUNDLE.components, "blend": other})
+    assert build_stages(bundle, CONFIG).vectorised is None
