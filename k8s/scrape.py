@@ -138,6 +138,7 @@ def quantile(q: float, edges: Iterable[tuple[float, float]]) -> float | None:
         if count >= rank:
             if math.isinf(edge):
                 return low_edge
-            return low_edge + (edge - low_edge) * (rank - low_count) / (count - low_count)
+            found = low_edge + (edge - low_edge) * (rank - low_count) / (count - low_count)
+            return min(found, edge)  # rounding may carry it an ulp too far
         low_edge, low_count = edge, count
     return low_edge

@@ -34,15 +34,18 @@ def check_port(settings: Settings) -> None:
         ) from None
 
 
-def free_block() -> range:
+def free_block(beside: int | None = None) -> range:
     """Ports that are all free now. Where to look first is drawn, so that two runs seldom meet.
+
+    Args:
+        beside: a port that is to be taken later, and still looks free.
 
     Raises:
         SettingError: there is no such block.
     """
     for start in random.sample(BLOCK_STARTS, len(BLOCK_STARTS)):
         block = range(start, start + PORT_BLOCK)
-        if all(_is_free(port) for port in block):
+        if beside not in block and all(_is_free(port) for port in block):
             return block
     raise SettingError(
         f"no {PORT_BLOCK} free ports in a row between {BLOCK_STARTS[0]} and {BLOCK_STARTS[-1]}"

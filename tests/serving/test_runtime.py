@@ -52,6 +52,14 @@ def test_a_block_leaves_out_ports_that_are_in_use() -> None:
         assert block[3] not in free_block()
 
 
+def test_a_block_leaves_out_the_port_that_is_to_be_taken_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = free_block()
+    monkeypatch.setattr("serving.ports.BLOCK_STARTS", range(block[0], block[-1], PORT_BLOCK))
+    assert free_block() == block
+    with pytest.raises(SettingError, match="no 24 free ports"):
+        free_block(beside=block[3])
+
+
 def test_doctor_names_what_is_wrong(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = Settings(
