@@ -24,7 +24,7 @@ from loadtests.bench.load import Load
 IDLE = Path(__file__).with_name("idle.lua")
 
 REPEATED = 0.7
-"""Share of requests that were asked before."""
+"""Share of the mixture that was asked before."""
 
 EXCLUDED = 3
 """Ids excluded by a request that was not: three of a thousand items make 10⁸ different ones for each user."""
@@ -47,12 +47,12 @@ def raise_open_files() -> bool:
     return True
 
 
-def partly_new(bodies: Sequence[str], item_ids: Sequence[str], seed: int) -> list[str]:
-    """The bodies, of which 1 - `REPEATED` exclude items that nobody excluded before, so that they are
+def partly_new(bodies: Sequence[str], item_ids: Sequence[str], seed: int, repeated: float) -> list[str]:
+    """The bodies, of which 1 - `repeated` exclude items that nobody excluded before, so that they are
     answered anew and cost a whole run of the pipeline."""
     rng = random.Random(seed)
     return [
-        body if rng.random() < REPEATED else _new(body, rng.sample(item_ids, EXCLUDED)) for body in bodies
+        body if rng.random() < repeated else _new(body, rng.sample(item_ids, EXCLUDED)) for body in bodies
     ]
 
 

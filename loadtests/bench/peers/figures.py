@@ -15,7 +15,6 @@ PAUSED = "pipeline in process, 1 ms after the last"
 AT_ONCE = "pipeline in process, 32 at once"
 TOGETHER = "pipeline in process, 32 at once, read and computed as one"
 NOOP_HOPS = "Ray Serve no-op that asks two others in turn"
-NOOP_ROW = "Ray Serve no-op that reads Redis once"
 REDIS = "valkey-server"
 MEGABYTE = 1e6
 
@@ -55,41 +54,6 @@ class Pipeline:
     paused_p50_ms: float
     many_cpu_ms: float
     together_cpu_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Cached:
-    """One round of the arm with a cache.
-
-    Attributes:
-        hit, noop, row: one connection; every answer from the cache, the no-op, and one that reads Redis once.
-        zipf: 32 connections, of which `hits` (a share) were answered from the cache.
-    """
-
-    hit: Load
-    noop: Load
-    row: Load
-    zipf: Load
-    hits: float
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """What can't be had for less on this machine, CPU milliseconds.
-
-    Attributes:
-        noop: of a request to the no-op, all of Ray's processes.
-        pipeline: of one of 32 calls that are computed as one.
-        cores: to share.
-    """
-
-    noop: float
-    pipeline: float
-    cores: int
-
-    def most(self, missed: float) -> float:
-        """Requests a second where that share of them runs the pipeline and all are answered by a no-op."""
-        return 1e3 * self.cores / (self.noop + missed * self.pipeline)
 
 
 Rounds = Mapping[str, Sequence[Measured]]
@@ -134,9 +98,9 @@ def _closed_row(name: str, found: Sequence[Measured]) -> tuple[Cell, ...]:
     one, many = [each.one for each in found], [each.many for each in found]
     return (
         name,
-        *(_of(one, quantile) for quantile in QUANTILES),
-        _of(many, lambda load: load.requests_per_s),
-        *(_of(many, quantile) for quantile in QUANTILES),
+        *(of(one, quantile) for quantile in QUANTILES),
+        of(many, lambda load: load.requests_per_s),
+        *(of(many, quantile) for quantile in QUANTILES),
         Spread(tuple(each.cpu_ms for each in found)),
         sum(failures(load) for load in (*one, *many)),
     )
@@ -158,8 +122,8 @@ def open_table(rounds: Rounds) -> Table:
                 (
                     name,
                     rate,
-                    _of(loads, lambda load: load.requests_per_s),
-                    *(_of(loads, quantile) for quantile in QUANTILES),
+                    of(loads, lambda load: load.requests_per_s),
+                    *(of(loads, quantile) for quantile in QUANTILES),
                     sum(map(failures, loads)),
                 )
             )
@@ -173,7 +137,7 @@ def workers_table(found: Mapping[str, Sequence[tuple[Load, float]]]) -> Table:
     for name, pairs in found.items():
         loads = [each for each, _ in pairs]
         figures = (lambda load: load.requests_per_s, *QUANTILES)
-        spreads = (_of(loads, figure) for figure in figures)
+        spreads = (of(loads, figure) for figure in figures)
         rows.append((name, *spreads, Spread(tuple(cpu for _, cpu in pairs)), sum(map(failures, loads))))
     columns = ("served by", "requests/s", "p50, ms", "p90", "p99", "CPU, ms a request", "errors")
     return Table("Closed loop, 32 connections, two workers", columns, tuple(rows))
@@ -201,23 +165,23 @@ def failures(load: Load) -> int:
 
 
 def _rate(loads: Sequence[Load]) -> Spread:
-    return _of(loads, lambda load: load.requests_per_s)
+    return of(loads, lambda load: load.requests_per_s)
 
 
-def _of(loads: Sequence[Load], figure: Callable[[Load], float]) -> Spread:
+def of(loads: Sequence[Load], figure: Callable[[Load], float]) -> Spread:
     return spread_of(list(loads), figure)
 
 
 def hops_table(noop: Sequence[Measured], hops: Sequence[Load]) -> Table:
     """What two hops cost where nothing is computed."""
-    unit, chain = _p50(noop), _of(hops, QUANTILES[0])
+    unit, chain = _p50(noop), of(hops, QUANTILES[0])
     columns = ("served by", "p50, ms, 1 connection", "p90", "p99", "p50 ÷ no-op")
-    return Table("Two hops", columns, ((NOOP_HOPS, *(_of(hops, q) for q in QUANTILES), chain.over(unit)),))
+    return Table("Two hops", columns, ((NOOP_HOPS, *(of(hops, q) for q in QUANTILES), chain.over(unit)),))
 
 
 def overhead_goals(rounds: Rounds, pipeline: Sequence[Pipeline], hops: Sequence[Load]) -> list[Goal]:
     """(HTTP p50 - p50 in process) / p50 of the no-op, round by round."""
-    chain = _of(hops, QUANTILES[0]).over(_p50(rounds[NOOP])).median
+    chain = of(hops, QUANTILES[0]).over(_p50(rounds[NOOP])).median
     alone = Spread(tuple(each.p50_ms for each in pipeline))
     unit = _p50(rounds[NOOP])
     cold = Spread(tuple(each.paused_p50_ms for each in pipeline)).minus(alone).over(unit).median
@@ -279,11 +243,6 @@ def throughput_goals(rounds: Rounds, pipeline: Sequence[Pipeline]) -> list[Goal]
     return goals
 
 
-def costs(rounds: Rounds, pipeline: Sequence[Pipeline], cores: int) -> Costs:
-    noop = Spread(tuple(each.cpu_ms for each in rounds[NOOP]))
-    return Costs(noop.median, _together_cpu(pipeline).median, cores)
-
-
 def memory_goals(memory: Mapping[str, Mapping[str, int]]) -> list[Goal]:
     """Of the fused service, whose replica is the torch worker, and whose Redis is counted with it."""
     held, noop = memory[FUSED], sum(memory[NOOP].values()) / MEGABYTE
@@ -299,54 +258,4 @@ def memory_goals(memory: Mapping[str, Mapping[str, int]]) -> list[Goal]:
             1_000.0,
             f"{rest}; the no-op, whose three replicas load nothing, takes {noop:.0f} MB",
         ),
-    ]
-
-
-def cache_table(rounds: Sequence[Cached]) -> Table:
-    hit, noop, row, zipf = (
-        [getattr(each, name) for each in rounds] for name in ("hit", "noop", "row", "zipf")
-    )
-    rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (name, share, _of(loads, lambda load: load.requests_per_s), *(_of(loads, q) for q in QUANTILES))
-        for name, share, loads in (
-            (f"{NOOP}, 1 connection", "", noop),
-            (f"{NOOP_ROW}, 1 connection", "", row),
-            ("cache hits, 1 connection", 1.0, hit),
-            ("Zipf users, 32 connections", Spread(tuple(each.hits for each in rounds)), zipf),
-        )
-    )
-    return Table(
-        "With the cache, two replicas", ("load", "share of hits", "requests/s", "p50, ms", "p90", "p99"), rows
-    )
-
-
-def cache_goals(rounds: Sequence[Cached], least: Costs) -> list[Goal]:
-    hit, noop, row, zipf = (
-        [getattr(each, name) for each in rounds] for name in ("hit", "noop", "row", "zipf")
-    )
-    found, unit, read = (_of(loads, QUANTILES[0]) for loads in (hit, noop, row))
-    missed = 1 - Spread(tuple(each.hits for each in rounds)).median
-    why = (
-        f"{missed:.0%} of the requests were not in the cache and ran the pipeline; at {least.noop:.2f} ms of "
-        f"CPU for a no-op and {least.pipeline:.2f} ms for the pipeline, {least.cores} cores that did nothing "
-        f"else, not even load it, would answer {least.most(missed):.0f} a second"
-    )
-    return [
-        Goal(
-            "p50 of a cache hit ÷ p50 of a Ray Serve no-op",
-            found.over(unit),
-            "at most",
-            1.5,
-            f"p50 {found.median:.2f} ms for a hit, {unit.median:.2f} ms for the no-op; a hit reads Redis, "
-            f"and a no-op that reads Redis once takes {read.over(unit).median:.2f} of a no-op; what else a "
-            "hit does stands under Layers",
-        ),
-        Goal(
-            "Zipf users, 7 of 10 from the cache: requests/s",
-            _of(zipf, lambda load: load.requests_per_s),
-            "at least",
-            1_000.0,
-            why,
-        ),
-        Goal("Zipf users, 7 of 10 from the cache: p99, ms", _of(zipf, QUANTILES[2]), "at most", 50.0, why),
     ]

@@ -5,7 +5,6 @@ Does not belong here: how a server is started (`peers.arms`), arithmetic on the 
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
@@ -17,16 +16,14 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 import psutil
-import pyarrow.parquet as pq
 
-from loadtests import traffic
 from loadtests.bench import inputs, load, processes
-from loadtests.bench.peers import answers, caching, figures, ray_noop
+from loadtests.bench.peers import answers, figures, ray_noop
 from loadtests.bench.peers.arms import NOOP, Arm, Arms, Running, started
 from loadtests.bench.peers.environments import NoEnvironment
-from loadtests.bench.peers.figures import MANY, Cached, Costs, Measured, Pipeline
+from loadtests.bench.peers.figures import MANY, Measured, Pipeline
 from loadtests.bench.peers.pipeline import Caller, calling
-from loadtests.bench.result import Goal, Section, Spread, Table
+from loadtests.bench.result import Goal, Section, Table
 from loadtests.bench.rounds import Effort, in_turn
 from loadtests.bench.world import World
 from serving.ports import free_block
@@ -36,9 +33,6 @@ RATES = (50.0, 150.0)
 
 BODIES = 2_000
 """Different requests, asked in the same order of every arm."""
-
-ZIPF_BODIES = 40_000
-"""For one round with a cache: more than are asked in it, so that what was new stays new."""
 
 WARM_S = 1.0
 """Seconds of load that are not counted, when an arm was resumed."""
@@ -51,8 +45,8 @@ server: one process with the models and one thread for computing, except where t
 process, Ray's processes, HAProxy and Triton's server come on top and count in CPU and memory; \
 Valkey, the same for all, counts in neither but where it is said. Every arm gave the same items, \
 scores and reasons for the same requests before it was measured. Requests: the mix of \
-`loadtests.traffic`; no cache of answers, except where it is said (what the pipeline remembers of \
-users who ask again, it remembers in every arm); budgets so wide that no answer is cut short, \
+`loadtests.traffic`; no cache of answers (what the pipeline remembers of users who ask again, it \
+remembers in every arm); budgets so wide that no answer is cut short, \
 access logs off. Marquee's replica reads and computes as one what is asked for at the same moment; a \
 peer's worker runs the pipeline for every request, as its documentation has it, and one arm shows what \
 the same gathering, put in by hand, does for FastAPI. The load generators (wrk, Locust) run on the \
@@ -70,34 +64,24 @@ class Chosen:
 
     peers: tuple[Arm, ...]
     noop: Arm
-    cached: Arm
     missing: Mapping[str, str]
 
 
 def run(effort: Effort, world: World) -> Section:
-    """Full: every arm, with memory, two workers and the cache. Quick: what needs no other environment."""
+    """Full: every arm, with memory and two workers. Quick: what needs no other environment."""
     if shutil.which("wrk") is None:
         return Section("peers", "Peers", "", skipped="wrk is not installed: apt-get install wrk")
-    can_open = caching.raise_open_files()
     with inputs.redis(world) as redis_url:
         bodies = inputs.bodies(world, BODIES)
         one = _arms(world, redis_url, 1)
         chosen = choose(one, effort)
-        tables, goals, least = _side_by_side(chosen, one, effort, bodies)
+        tables, goals = _side_by_side(chosen, one, effort, bodies)
         if not effort.quick:
             two = choose(_arms(world, redis_url, 2), effort)
-            for found in (
-                _cache(two, effort, world, can_open, least),
-                _memory(chosen, bodies),
-                _two_workers(two, effort, bodies),
-            ):
+            for found in (_memory(chosen, bodies), _two_workers(two, effort, bodies)):
                 tables += found[0]
                 goals += found[1]
     left_out = "".join(f" Left out: {name}: {why}." for name, why in chosen.missing.items())
-    if not can_open:
-        left_out += (
-            f" Left out: {caching.CONNECTIONS:,} connections: raise `ulimit -n` above {caching.OPEN_FILES}."
-        )
     return Section("peers", "Peers", TEXT + left_out, tuple(tables), tuple(goals))
 
 
@@ -120,15 +104,13 @@ def choose(arms: Arms, effort: Effort) -> Chosen:
             peers.append(make())
         except NoEnvironment as why:
             missing[name] = str(why)
-    return Chosen(tuple(peers), arms.noop(), arms.cached(), missing)
+    return Chosen(tuple(peers), arms.noop(), missing)
 
 
 Found = tuple[list[Table], list[Goal]]
 
 
-def _side_by_side(
-    chosen: Chosen, arms: Arms, effort: Effort, bodies: Path
-) -> tuple[list[Table], list[Goal], Costs]:
+def _side_by_side(chosen: Chosen, arms: Arms, effort: Effort, bodies: Path) -> Found:
     with ExitStack() as stack:
         caller = stack.enter_context(calling(arms.in_process(bodies)))
         running = _started(stack, (*chosen.peers, chosen.noop), bodies)
@@ -145,7 +127,7 @@ def _side_by_side(
     if not effort.quick:
         tables.append(figures.open_table(rounds))
     goals = [*figures.overhead_goals(rounds, pipeline, hops), *figures.throughput_goals(rounds, pipeline)]
-    return tables, goals, figures.costs(rounds, pipeline, psutil.cpu_count() or 1)
+    return tables, goals
 
 
 def _started(stack: ExitStack, arms: Sequence[Arm], bodies: Path) -> list[Running]:
@@ -250,67 +232,3 @@ def _many(arm: Running, arms: Sequence[Running], effort: Effort, bodies: Path) -
         return _with_cpu(arm, bodies, effort)
     finally:
         arm.suspend()
-
-
-def _cache(chosen: Chosen, effort: Effort, world: World, can_open: bool, least: Costs) -> Found:
-    hot = inputs.bodies(world, BODIES, traffic.PLAIN)
-    with ExitStack() as stack:
-        cached, noop = (stack.enter_context(started(arm)) for arm in (chosen.cached, chosen.noop))
-        noop.suspend()
-        load.closed(cached.url, _everybody(world), MANY, effort.seconds * 4)
-        turns = iter(range(effort.rounds))
-        rounds = in_turn(
-            {"cached": lambda: _cache_round(cached, noop, effort, world, hot, next(turns))}, effort.rounds
-        )["cached"]
-        noop.suspend()
-        goals = figures.cache_goals(rounds, least)
-        if can_open:
-            goals.append(_open_connections(cached, hot))
-    return [figures.cache_table(rounds)], goals
-
-
-def _cache_round(
-    cached: Running, noop: Running, effort: Effort, world: World, hot: Path, turn: int
-) -> Cached:
-    noop.resume()
-    cached.suspend()
-    load.closed(noop.url, hot, 1, WARM_S)
-    unit = load.closed(noop.url, hot, 1, effort.seconds)
-    row = load.closed(urljoin(noop.url, ray_noop.ROW), hot, 1, effort.seconds)
-    noop.suspend()
-    cached.resume()
-    load.closed(cached.url, hot, 1, WARM_S)
-    hit = load.closed(cached.url, hot, 1, effort.seconds)
-    zipf = _zipf(world, turn)
-    before = caching.lookups(cached.url)
-    many = load.closed(cached.url, zipf, MANY, effort.seconds)
-    hits, misses = (now - then for now, then in zip(caching.lookups(cached.url), before, strict=True))
-    return Cached(hit, unit, row, many, hits / (hits + misses))
-
-
-def _everybody(world: World) -> Path:
-    """One plain request of every user, so that whoever asks again is answered from the cache."""
-    path = world.work / "everybody.jsonl"
-    texts = (json.dumps({"count": traffic.PLAIN.count, "user_id": user}) for user in inputs.user_ids(world))
-    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
-    return path
-
-
-def _zipf(world: World, turn: int) -> Path:
-    """Requests of which seven in ten were asked before, others in every round."""
-    items = pq.read_table(world.bundle / "items.parquet", columns=["item_id"])["item_id"].to_pylist()
-    plain = inputs.bodies(world, ZIPF_BODIES, traffic.PLAIN, seed=turn + 1)
-    texts = caching.partly_new(plain.read_text(encoding="utf-8").splitlines(), items, seed=turn)
-    plain.write_text("\n".join(texts) + "\n", encoding="utf-8")
-    return plain
-
-
-def _open_connections(cached: Running, hot: Path) -> Goal:
-    found = caching.many_connections(cached.url, hot)
-    return Goal(
-        f"{caching.CONNECTIONS:,} open connections, mostly idle: errors",
-        Spread((float(figures.failures(found)),)),
-        "at most",
-        0.0,
-        f"{found.requests_per_s:.0f} requests/s, p99 {found.p99_ms:.0f} ms",
-    )

@@ -45,7 +45,7 @@ def test_the_redis_password_is_on_no_command_line(arms: Arms) -> None:
 
 def test_no_two_arms_share_a_port(arms: Arms) -> None:
     chosen = choose(arms, QUICK)
-    ports = [arm.port for arm in (*chosen.peers, chosen.noop, chosen.cached)]
+    ports = [arm.port for arm in (*chosen.peers, chosen.noop, arms.cached())]
     assert len(set(ports)) == len(ports)
 
 

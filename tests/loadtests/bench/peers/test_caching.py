@@ -10,7 +10,7 @@ ITEMS = [str(n) for n in range(1_000)]
 
 
 def test_three_in_ten_were_never_asked_before() -> None:
-    made = partly_new(BODIES, ITEMS, seed=3)
+    made = partly_new(BODIES, ITEMS, seed=3, repeated=REPEATED)
     new = [body for body in made if body not in set(BODIES)]
     assert abs(1 - len(new) / len(made) - REPEATED) < 0.05
     assert len(set(new)) == len(new)
@@ -21,8 +21,15 @@ def test_three_in_ten_were_never_asked_before() -> None:
 
 @given(st.integers(0, 50))
 def test_a_seed_gives_its_requests_again_and_another_gives_others(seed: int) -> None:
-    assert partly_new(BODIES[:50], ITEMS, seed) == partly_new(BODIES[:50], ITEMS, seed)
-    assert partly_new(BODIES[:50], ITEMS, seed) != partly_new(BODIES[:50], ITEMS, seed + 1)
+    few = BODIES[:50]
+    assert partly_new(few, ITEMS, seed, REPEATED) == partly_new(few, ITEMS, seed, REPEATED)
+    assert partly_new(few, ITEMS, seed, REPEATED) != partly_new(few, ITEMS, seed + 1, REPEATED)
+
+
+def test_all_may_be_new() -> None:
+    made = partly_new(BODIES, ITEMS, seed=3, repeated=0.0)
+    assert len(set(made)) == len(BODIES)
+    assert not set(made) & set(BODIES)
 
 
 def test_lookups_of_all_replicas_are_added_up() -> None:

@@ -1,9 +1,7 @@
-import pytest
-
 from loadtests.bench.load import Load
 from loadtests.bench.peers import figures
 from loadtests.bench.peers.arms import BENTOML, DISTRIBUTED, FASTAPI, FUSED, LITSERVE, NOOP
-from loadtests.bench.peers.figures import Cached, Costs, Measured, Pipeline
+from loadtests.bench.peers.figures import Measured, Pipeline
 from loadtests.bench.result import Spread
 
 
@@ -23,7 +21,6 @@ ROUNDS = {
     NOOP: [arm(0.5, 1_000.0), arm(1.0, 1_000.0)],
 }
 PIPELINE = [Pipeline(2.0, 2.0, 2.5, 3.0, 1.0), Pipeline(2.0, 2.0, 2.5, 3.0, 1.0)]
-LEAST = Costs(noop=1.0, pipeline=3.0, cores=2)
 HOPS = [load(2.0), load(3.0)]
 
 
@@ -64,12 +61,10 @@ def test_errors_of_both_closed_loops_are_added_up() -> None:
 
 
 def test_every_table_has_a_cell_for_each_column() -> None:
-    cached = [Cached(load(1.0), load(0.5), load(0.8), load(10.0), 0.7)]
     pairs = {FUSED: [(load(1.0), 4.0)]}
     for table in (
         figures.open_table(ROUNDS),
         figures.hops_table(ROUNDS[NOOP], HOPS),
-        figures.cache_table(cached),
         figures.workers_table(pairs),
         figures.memory_table({FUSED: {"ray::ServeReplica": 2}}),
     ):
@@ -84,16 +79,3 @@ def test_memory_of_the_service_counts_redis_and_names_the_largest() -> None:
     assert service.found == Spread((280.0,))
     assert service.limit.startswith("ray::ServeReplica:marquee:Ingress 250 MB")
     assert "takes 25 MB" in service.limit
-
-
-def test_a_cache_hit_is_counted_in_no_ops() -> None:
-    hit, rate, late = figures.cache_goals(
-        [Cached(load(1.0), load(0.5), load(0.75), load(10.0, 1_200.0), 0.75)], LEAST
-    )
-    assert hit.found.values == (pytest.approx(2.0),)
-    assert "reads Redis once takes 1.50 of a no-op" in hit.limit
-    assert rate.reached
-    # 1 ms and a quarter of 3, on two cores
-    assert "25% of the requests" in rate.limit
-    assert "would answer 1143 a second" in rate.limit
-    assert late.found.values == (30.0,)
