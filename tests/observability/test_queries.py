@@ -114,6 +114,8 @@ def test_no_data_is_a_failure(url: str, busy: Callable[[], None]) -> None:
 
 
 def test_what_cannot_be_there_must_not_be_there(url: str, busy: Callable[[], None]) -> None:
+    scraped = [Asked("a panel", "up")]
+    assert_every_query_answers(url, busy, questions=scraped, absent={})
     with pytest.raises(AssertionError, match="but there: up"):
         assert_every_query_answers(url, busy, questions=[], absent={"up": "says somebody"})
 
