@@ -216,7 +216,7 @@ class Cluster:
     ) -> Object:
         response = self._send(method, path, query or {}, body, content_type, CALL_S)
         with self._translated(path):
-            return json.loads(response.read())  # type: ignore[no-any-return]
+            return json.loads(response.read())  # type: ignore[no-any-return]  # JSON: any
 
     def _send(
         self,

@@ -183,4 +183,4 @@ def _decided(
     state: State, action: Action, message: str, traffic: Traffic | None = None, **changes: object
 ) -> Decision:
     counted = replace(state, decision=state.decision + 1, action=action, message=message)
-    return Decision(action, replace(counted, **changes), traffic, message)  # type: ignore[arg-type]
+    return Decision(action, replace(counted, **changes), traffic, message)  # type: ignore[arg-type]  # names come from code

@@ -82,7 +82,7 @@ def create_api(
     app.router.route_class = _RawRoute
     _recommendation_routes(app, api)
     _operation_routes(app, api)
-    app.openapi = cache(partial(openapi.document, app, within))  # type: ignore[method-assign]
+    app.openapi = cache(partial(openapi.document, app, within))  # type: ignore[method-assign]  # FastAPI documents it
     return app
 
 

@@ -26,8 +26,10 @@ class Passed:
 
 @dataclass(slots=True)
 class Ledger:
-    """Attributes:
-    deadline: seconds on the monotonic clock.
+    """Of one request; the executor writes it.
+
+    Attributes:
+        deadline: seconds on the monotonic clock.
     """
 
     recorder: Recorder

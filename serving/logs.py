@@ -157,6 +157,6 @@ class Text(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
         said = {**_context(), **_fields(record)}
         return " ".join([super().formatMessage(record), *(f"{name}={value}" for name, value in said.items())])

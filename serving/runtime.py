@@ -202,7 +202,7 @@ def _check_gpus(config: ServeConfig) -> None:
     import ray
 
     asked = sum(size.num_gpus * size.autoscaling.min_replicas for size in placed(config).values())
-    there = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
+    there = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]  # Ray has no types for it
     if asked > there:
         raise StartFailed(
             f"the configuration asks for {asked:g} GPUs and there are {there:g}; lower num_gpus"

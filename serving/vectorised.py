@@ -27,15 +27,15 @@ from serving.retrieval.popular import first_allowed_rows
 from serving.types import CandidateBatch, Computed, Float32, Int32, Mask, Query, Step
 from training.models.arrays import Int64
 from training.models.blend import Blend
-from training.models.linear import LinearItemModel
+from training.models.linear import WHOLE_ROWS, LinearItemModel
 from training.models.ranker import AdditiveRanker
 from training.models.ranking_features import RankingFeatures
 from training.models.statistics import ItemStatistics
 from training.models.two_tower import TwoTowerScorer
 
-MOST_ITEMS = 10_000
+MOST_ITEMS = WHOLE_ROWS
 """Items of the largest catalogue this is for: matrices are queries by items, and beyond it a linear model's
-whole rows cost more than what is asked of them (`training.models.linear.WHOLE_ROWS`)."""
+whole rows cost more than what is asked of them."""
 
 Scored = dict[str, tuple[Int32, Float32]]
 """Source → items [b, k] of every query, best first, and their scores."""

@@ -196,7 +196,7 @@ class _Run:
         own = torch.arange(len(batch), device=device)
         loss = sampled_softmax(logits, own, self.log_q[target], accidental_hits(history, target))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         self.optimizer.step()
         return loss.item()
 

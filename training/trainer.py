@@ -214,7 +214,7 @@ def _check_room(recipe: Recipe) -> None:
     """Raises TrainingFailed where Ray Train would wait for ever for what is not there."""
     import ray
 
-    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray has no types for it
     for kind in _of_a_worker(recipe):
         if (count := there.get(kind, 0)) < recipe.workers:
             asked = f"{recipe.workers} workers ask for a {kind} each and Ray has {count:g}"

@@ -75,7 +75,7 @@ class Totals(Collector):
     bundles that left the traffic; those are left out here."""
 
     def __init__(self, folder: Path, gauges: Collector) -> None:
-        self._files = MultiProcessCollector(None, str(folder))  # type: ignore[no-untyped-call]
+        self._files = MultiProcessCollector(None, str(folder))  # type: ignore[no-untyped-call]  # prometheus_client has no types for it
         self._gauges = gauges
 
     @classmethod
@@ -85,7 +85,7 @@ class Totals(Collector):
     def collect(self) -> Iterator[Metric]:
         gauges = list(self._gauges.collect())
         there = {s.labels["bundle"] for family in gauges if family.name == IN_TRAFFIC for s in family.samples}
-        files: Iterable[Metric] = self._files.collect()  # type: ignore[no-untyped-call]
+        files: Iterable[Metric] = self._files.collect()  # type: ignore[no-untyped-call]  # prometheus_client has no types for it
         for family in files:
             if family.type != "gauge":
                 family.samples = [s for s in family.samples if s.labels.get("bundle") in {None, *there}]

@@ -55,5 +55,5 @@ if __name__ == "__main__":
     # By name, so that replicas import the class instead of unpickling a copy of this script's.
     from tests.e2e import faulty
 
-    serving.deployments.ingress.Ingress = faulty.FaultyIngress  # type: ignore[misc]
+    serving.deployments.ingress.Ingress = faulty.FaultyIngress  # type: ignore[misc]  # chosen at run time
     main(*sys.argv[1:])

@@ -52,7 +52,7 @@ def main(bundle: str, home: str, redis_url: str, port: str) -> None:
         )
         serve.run(build(fused), name="fused", route_prefix="/fused")
         in_use = ray.cluster_resources()["GPU"] - ray.available_resources()["GPU"]
-        [node] = ray.nodes()  # type: ignore[no-untyped-call]
+        [node] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray has no types for it
         started = {
             "url": run.url,
             "gpus_in_use": in_use,

@@ -76,7 +76,7 @@ class Bench:
         return run(timed())
 
     def broken(self, **stages: object) -> "Bench":
-        return Bench(replace(self.pipeline, **stages), self.counts)  # type: ignore[arg-type]
+        return Bench(replace(self.pipeline, **stages), self.counts)  # type: ignore[arg-type]  # parameters of a test are wider
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def brings(batch: CandidateBatch) -> FixedSource:
         brings(batch_of([1, 1])),
         brings(replace(batch_of([1, 2]), retrieval_score=np.ones(1, np.float32))),
         brings(batch_of([1, 2]).with_score(np.ones(3, np.float32))),
-        brings(None),  # type: ignore[arg-type]
+        brings(None),  # type: ignore[arg-type]  # parameters of a test are wider
     ],
     ids=["an item twice", "fewer scores", "more scores", "no batch"],
 )
@@ -290,7 +290,7 @@ class FixedSelector(LastSelector):
     chosen: Any = None
 
     async def select(self, query: Query, batch: CandidateBatch) -> NDArray[np.intp]:
-        return self.chosen  # type: ignore[no-any-return]
+        return self.chosen  # type: ignore[no-any-return]  # a fault may be anything
 
 
 def chooses(*rows: Any) -> FixedSelector:

@@ -63,7 +63,7 @@ def test_one_that_fails_holds_up_nobody() -> None:
     def away() -> Observed:
         raise Unavailable("away")
 
-    sick.read = away  # type: ignore[method-assign]
+    sick.read = away  # type: ignore[method-assign]  # the test puts its own in place
     rounds(controller(Fleet({"a": sick, "b": well})), well)
     assert phase(well) is Phase.PROMOTED
     assert phase(sick) is Phase.PROGRESSING

@@ -122,13 +122,13 @@ def test_a_controller_that_decided_on_an_old_view_decides_again() -> None:
     read = target.read
 
     def late() -> Observed:
-        target.read = read  # type: ignore[method-assign]
+        target.read = read  # type: ignore[method-assign]  # the test puts its own in place
         seen = read()
         driver(target, Told(ERRORS), clock).drive()
         target.waited = overtaken
         return seen
 
-    target.read = late  # type: ignore[method-assign]
+    target.read = late  # type: ignore[method-assign]  # the test puts its own in place
     rollout, _ = slow.turn()
     assert rollout.state.phase is Phase.ROLLED_BACK
     assert target.traffic == Traffic.of(OLD)
@@ -158,10 +158,10 @@ def test_traffic_written_all_the_time_is_waited_out() -> None:
     target, clock = begun(), Clock()
     run = driver(target, Told(GOOD), clock)
     write = target.write
-    target.write = lambda traffic, revision: write(traffic, "old")  # type: ignore[method-assign]
+    target.write = lambda traffic, revision: write(traffic, "old")  # type: ignore[method-assign]  # the test puts its own in place
     _, decision = run.turn()
     assert "next turn" in decision.message
-    target.write = write  # type: ignore[method-assign]
+    target.write = write  # type: ignore[method-assign]  # the test puts its own in place
     assert run.drive().state.phase is Phase.PROMOTED
 
 
@@ -181,7 +181,7 @@ def test_what_the_server_rejects_goes_back() -> None:
             raise Rejected("no such bundle")
         write(traffic, revision)
 
-    target.write = rejected  # type: ignore[method-assign]
+    target.write = rejected  # type: ignore[method-assign]  # the test puts its own in place
     ended = driver(target, Told(GOOD), clock).drive()
     assert ended.state.phase is Phase.ROLLED_BACK
     assert "no such bundle" in ended.state.message
@@ -198,7 +198,7 @@ def test_an_api_server_that_is_away_is_waited_for() -> None:
             raise Unavailable("away")
         return read()
 
-    target.read = away  # type: ignore[method-assign]
+    target.read = away  # type: ignore[method-assign]  # the test puts its own in place
     assert driver(target, Told(GOOD), clock).drive().state.phase is Phase.PROMOTED
 
 
@@ -209,7 +209,7 @@ def test_words_do_not_hold_up_deeds(error: Exception) -> None:
     def silent(_: Rollout) -> None:
         raise error
 
-    target.announce = silent  # type: ignore[method-assign]
+    target.announce = silent  # type: ignore[method-assign]  # the test puts its own in place
     assert driver(target, Told(ERRORS), clock).drive().state.phase is Phase.ROLLED_BACK
 
 
@@ -222,7 +222,7 @@ def test_no_rollout_and_no_permission_end_it() -> None:
     def forbidden() -> Observed:
         raise Forbidden("no")
 
-    target.read = forbidden  # type: ignore[method-assign]
+    target.read = forbidden  # type: ignore[method-assign]  # the test puts its own in place
     with pytest.raises(Forbidden):
         driver(target, Told(GOOD), Clock()).drive()
 

@@ -91,7 +91,7 @@ def test_killed_in_every_call_it_converges(kubernetes: Served, errors: float, en
         return record.rollout.state
 
     with running(FakePrometheus()) as prometheus:
-        prometheus.errors = errors  # type: ignore[attr-defined]
+        prometheus.errors = errors  # type: ignore[attr-defined]  # made here, unknown to the type
         for kill in KILLS[: 6 if end is Phase.PROMOTED else 3]:
             kubernetes.api.stall = kill
             with controller(kubernetes.kubeconfig, prometheus.url) as process:
@@ -101,7 +101,7 @@ def test_killed_in_every_call_it_converges(kubernetes: Served, errors: float, en
             kubernetes.api.stalled = False
         with controller(kubernetes.kubeconfig, prometheus.url) as process:
             until(lambda: state().phase.over, process)
-            told = {f"marquee.{target.load().rollout.plan.id}.{n}" for n in range(state().decision + 1)}  # type: ignore[union-attr]
+            told = {f"marquee.{target.load().rollout.plan.id}.{n}" for n in range(state().decision + 1)}  # type: ignore[union-attr]  # it is there by now
 
             def all_told() -> bool:
                 return {

@@ -38,9 +38,9 @@ def test_a_rollout_by_the_servers_own_metrics(
 ) -> None:
     server.errors = errors
     clock = Clock()
-    target.wait = clock.sleep  # type: ignore[method-assign]
+    target.wait = clock.sleep  # type: ignore[method-assign]  # the test puts its own in place
     steps = (Step(5, 60.0), Step(50, 60.0)) if kind == "canary" else (Step(0, 60.0),)
-    start(target, Wish(kind, NEW, steps, window_s=20.0))  # type: ignore[arg-type]
+    start(target, Wish(kind, NEW, steps, window_s=20.0))  # type: ignore[arg-type]  # parameters of a test are wider
     ended = Driver(target, ScrapeSource(server.url, clock=clock), clock=clock, sleep=clock.sleep).drive()
     if kind == "shadow":
         end = Phase.PASSED if end is Phase.PROMOTED else end

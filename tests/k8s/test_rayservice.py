@@ -99,8 +99,8 @@ def test_a_rollout_from_end_to_end(
 ) -> None:
     start(target, WISH)
     clock = Clock(time.time())
-    target.wait = clock.sleep  # type: ignore[method-assign]
-    ended = Driver(target, Told(signals), clock=clock, sleep=clock.sleep).drive()  # type: ignore[arg-type]
+    target.wait = clock.sleep  # type: ignore[method-assign]  # the test puts its own in place
+    ended = Driver(target, Told(signals), clock=clock, sleep=clock.sleep).drive()  # type: ignore[arg-type]  # parameters of a test are wider
     assert ended.state.phase is end
     assert target.read().traffic == Traffic.of(NEW if end is Phase.PROMOTED else OLD)
     events = kubernetes.cluster().list(EVENTS, "prod")
@@ -149,7 +149,7 @@ def test_conflicts_are_tried_again(
             )
         return seen
 
-    target.read = disturbed  # type: ignore[method-assign, assignment]
+    target.read = disturbed  # type: ignore[method-assign, assignment]  # the test puts its own in place
     Driver(target, Told(GOOD)).turn()
     assert left == 0
     assert read().traffic == plan().at(0)

@@ -131,15 +131,15 @@ def test_killed_at_every_step_it_converges(
         return record.rollout.state
 
     with running(FakePrometheus()) as prometheus:
-        prometheus.errors = errors  # type: ignore[attr-defined]
+        prometheus.errors = errors  # type: ignore[attr-defined]  # made here, unknown to the type
         while not state().phase.over:
             before = state().decision
             with controller(kubeconfig, prometheus.url) as process:
-                until(lambda: state().decision > before, process)  # noqa: B023
+                until(lambda: state().decision > before, process)  # noqa: B023 - called before the loop goes on
                 process.send_signal(signal.SIGKILL)
                 process.wait(DEADLINE_S)
         with controller(kubeconfig, prometheus.url) as process:
-            rollout = target.load().rollout.plan.id  # type: ignore[union-attr]
+            rollout = target.load().rollout.plan.id  # type: ignore[union-attr]  # it is there by now
             told = {f"marquee.{rollout}.{number}" for number in range(state().decision + 1)}
             until(lambda: told <= {e["metadata"]["name"] for e in cluster.list(EVENTS, NAMESPACE)}, process)
     assert state().phase is end

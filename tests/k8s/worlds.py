@@ -24,7 +24,7 @@ def plan(
     steps = tuple(Step(weight, seconds) for weight in (weights or (5, 50) if kind == "canary" else (0,)))
     return Plan(
         id="20260101000000-abc",
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,  # type: ignore[arg-type]  # parameters of a test are wider
         candidate=NEW,
         candidate_version="v2",
         production=OLD,
@@ -33,7 +33,7 @@ def plan(
         steps=steps,
         window_s=window_s,
         guardrails=Guardrails(),
-        **more,  # type: ignore[arg-type]
+        **more,  # type: ignore[arg-type]  # parameters of a test are wider
     )
 
 

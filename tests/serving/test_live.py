@@ -63,11 +63,11 @@ def request(
         loop = asyncio.get_running_loop()
         return query_of(user_id=key, deadline=loop.time() + 10)
 
-    return Request(kind, key, query or made)  # type: ignore[arg-type]
+    return Request(kind, key, query or made)  # type: ignore[arg-type]  # parameters of a test are wider
 
 
 def engine(version: str, *sources: Source, **more: object) -> Engine:
-    return engine_of(*sources, version=version, **more)  # type: ignore[arg-type]
+    return engine_of(*sources, version=version, **more)  # type: ignore[arg-type]  # parameters of a test are wider
 
 
 def brings(*items: int) -> FixedSource:

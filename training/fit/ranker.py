@@ -75,7 +75,7 @@ def fit_ranker(lists: RankingLists, settings: RankerSettings | None = None, seed
         scores = curves.terms(values, left[batch], fraction[batch]).sum(-1)
         loss = listwise_softmax(scores, present[batch]) + settings.smoothness * curves.bend(values)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         optimiser.step()
         schedule.step()
     tables = [values.detach().numpy()[a:b].copy() for a, b in pairwise(curves.ends)]

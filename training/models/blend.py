@@ -85,7 +85,11 @@ class Blend:
             return np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.uint32)
         items, row = np.unique(np.concatenate([found for _, found, _ in named]), return_inverse=True)
         # Of the probabilities that each source is wrong, the logarithms add up.
-        miss = np.bincount(row, self._log_misses(named), minlength=len(items))
+        miss = np.bincount(
+            row,
+            self._log_misses([name for name, _, _ in named], [score for _, _, score in named]),
+            minlength=len(items),
+        )
         kept = np.zeros(len(items), bool)
         bits = np.zeros(len(items), np.uint32)
         start = 0
@@ -117,12 +121,8 @@ class Blend:
         miss = np.zeros((users, n_items + 1))
         kept = np.zeros(miss.shape, bool)
         bits = np.zeros(miss.shape, np.uint32)
-        lengths = [scored[name][0].shape[1] for name in names]
-        intercept = np.repeat([self.calibrations[name].intercept for name in names], lengths)
-        slope = np.repeat([self.calibrations[name].slope for name in names], lengths)
-        scores = np.concatenate([scored[name][1] for name in names], axis=1)
-        misses = np.log1p(-_logistic(intercept, slope, scores))
-        ends = np.cumsum(lengths)[:-1]
+        misses = self._log_misses(names, [scored[name][1] for name in names])
+        ends = np.cumsum([scored[name][1].shape[1] for name in names])[:-1]
         for name, missed in zip(names, np.split(misses, ends, axis=1), strict=True):
             items = scored[name][0]
             miss[row, items] += missed
@@ -137,14 +137,14 @@ class Blend:
         items[room & (np.cumsum(room, axis=1) > spare)] = n_items
         return items, -np.expm1(miss[row, items]).astype(np.float32), bits[row, items]
 
-    def _log_misses(self, named: Sequence[tuple[str, Int32, Float32]]) -> Float64:
-        """log(1 - p) of every score, one source after another. In one pass over all sources: at these lengths
-        a call of numpy costs more than its work."""
-        calibrations = [self.calibrations[name] for name, _, _ in named]
-        lengths = [len(score) for _, _, score in named]
-        intercept = np.repeat([c.intercept for c in calibrations], lengths)
-        slope = np.repeat([c.slope for c in calibrations], lengths)
-        return np.log1p(-_logistic(intercept, slope, np.concatenate([score for _, _, score in named])))
+    def _log_misses(self, names: Sequence[str], scores: Sequence[Float32]) -> Float64:
+        """log(1 - p) of every score, one source after another along the last axis. In one pass over all
+        sources: at these lengths a call of numpy costs more than its work."""
+        curves = [self.calibrations[name] for name in names]
+        lengths = [score.shape[-1] for score in scores]
+        intercept = np.repeat([curve.intercept for curve in curves], lengths)
+        slope = np.repeat([curve.slope for curve in curves], lengths)
+        return np.log1p(-_logistic(intercept, slope, np.concatenate(scores, axis=-1)))
 
     def to_component(self) -> Component:
         sources = [

@@ -25,7 +25,7 @@ class Recommend:
     def __init__(self) -> None:
         self._host = host(os.environ[BUNDLE], os.environ["REDIS_URL"])
 
-    @bentoml.api(route=PATH)  # type: ignore[untyped-decorator]
+    @bentoml.api(route=PATH)  # type: ignore[untyped-decorator]  # it has no types
     async def recommend(self, wanted: PeerRequest, /) -> PeerResponse:
         return await self._host.answer(wanted)
 

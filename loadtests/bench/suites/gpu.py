@@ -151,7 +151,7 @@ def captured(module: torch.nn.Module, rows: Tensor) -> Callable[[Tensor], Tensor
     """The module as a CUDA graph for rows of this shape. The tensor returned is overwritten by the next call.
     As https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs says: warm up aside, then capture."""
     held = rows.clone()
-    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has no types for it
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):
         for _ in range(3):

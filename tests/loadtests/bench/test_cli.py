@@ -22,7 +22,7 @@ def suites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Suite]:
     class Suites(dict[str, Suite]):
         def __setitem__(self, name: str, run: Suite) -> None:
             module = types.ModuleType(f"suite_{name}")
-            module.run = run  # type: ignore[attr-defined]
+            module.run = run  # type: ignore[attr-defined]  # made here, unknown to the type
             monkeypatch.setitem(sys.modules, module.__name__, module)
             monkeypatch.setitem(cli.SUITES, name, module.__name__)
 

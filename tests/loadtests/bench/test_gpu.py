@@ -30,7 +30,7 @@ def test_without_cuda_it_is_skipped_with_a_word(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("measure", [measure_retrieval, measure_ranking])
-def test_every_batch_size_has_a_row_of_positive_figures(measure, device: str) -> None:  # type: ignore[no-untyped-def]
+def test_every_batch_size_has_a_row_of_positive_figures(measure, device: str) -> None:  # type: ignore[no-untyped-def]  # parametrised by pytest
     table = measure(torch.device(device), FEW, TINY)
     assert [row[0] for row in table.rows] == [1, 3]
     for row in table.rows:

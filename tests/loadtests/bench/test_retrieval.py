@@ -87,7 +87,7 @@ def test_the_goals_are_those_of_a_million_by_128() -> None:
 
 
 @pytest.mark.parametrize("data", [clustered, uniform])
-def test_made_vectors_are_unit_float32_rows_and_repeat(data) -> None:  # type: ignore[no-untyped-def]
+def test_made_vectors_are_unit_float32_rows_and_repeat(data) -> None:  # type: ignore[no-untyped-def]  # parametrised by pytest
     rows = data(500, 12)
     assert (rows.dtype, rows.shape) == (np.float32, (500, 12))
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)

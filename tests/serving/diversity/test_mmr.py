@@ -93,7 +93,7 @@ def test_a_span_beyond_float32_is_normalised_too() -> None:
     assert mmr(relevance, np.eye(3, dtype=np.float32), 3, 0.3).tolist() == [0, 1, 2]
 
 
-def mmr_query(count: int, strength: float = 0.5):  # type: ignore[no-untyped-def]
+def mmr_query(count: int, strength: float = 0.5):  # type: ignore[no-untyped-def]  # parametrised by pytest
     return query_of(count=count, diversity=Diversity("mmr", strength))
 
 
@@ -104,7 +104,7 @@ def test_the_selector_runs_only_where_it_would_change_something(
     method: str, strength: float, enabled: bool
 ) -> None:
     selector = MMRSelector(np.eye(3, dtype=np.float32), pool=3)
-    assert selector.enabled(query_of(diversity=Diversity(method, strength))) is enabled  # type: ignore[arg-type]
+    assert selector.enabled(query_of(diversity=Diversity(method, strength))) is enabled  # type: ignore[arg-type]  # parameters of a test are wider
 
 
 @given(st.integers(0, 30), st.integers(1, 40), st.integers(1, 20), strengths)

@@ -47,7 +47,7 @@ def recounted(log: list[Event], now: float) -> dict[str, list[float]]:
     table: dict[str, list[float]] = {field.name: [] for field in fields(StatisticsTable)}
     for item in range(N):
         own = [(v, d) for i, v, d in past if i == item]
-        faded = lambda half_life, own=own: sum(0.5 ** ((today - 1 - d) / half_life) for _, d in own)  # noqa: E731
+        faded = lambda half_life, own=own: sum(0.5 ** ((today - 1 - d) / half_life) for _, d in own)  # noqa: E731 - one expression, named for the assertion
         first = min([d for _, d in own] + [today])
         last = max([d for _, d in own], default=begin - UNSEEN_IDLE_DAYS)
         table["popularity_week"].append(np.log1p(faded(WEEK)))

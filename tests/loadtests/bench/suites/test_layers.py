@@ -50,7 +50,7 @@ def test_the_table_has_every_layer_once_with_its_share(rounds: list[list[Timed]]
     shares = [row[2] for row in table.rows]
     assert all(isinstance(share, Spread) for share in shares)
     for turn in range(len(rounds)):
-        assert sum(share.values[turn] for share in shares[:-1]) == pytest.approx(100)  # type: ignore[union-attr]
+        assert sum(share.values[turn] for share in shares[:-1]) == pytest.approx(100)  # type: ignore[union-attr]  # these cells are spreads
 
 
 def test_what_is_not_covered_is_held_against_the_goal() -> None:
