@@ -35,7 +35,19 @@ from tests.serving.doubles import (
 )
 
 N_ITEMS = 40
-CONFIG = ServeConfig(bundle="file:///bundles/films")
+MINUTE = 60_000.0
+PATIENT = Budgets(
+    request=MINUTE,
+    request_max=MINUTE,
+    features=MINUTE,
+    source=MINUTE,
+    ranker=MINUTE,
+    diversity=MINUTE,
+    explainer=MINUTE,
+)
+"""Budgets (ms) for tests that are not about time: a stage that a busy machine held up is not lost."""
+
+CONFIG = ServeConfig(bundle="file:///bundles/films", budgets=PATIENT)
 JSON = {"content-type": "application/json"}
 
 

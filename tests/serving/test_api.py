@@ -15,7 +15,7 @@ from serving.stages import Source
 from serving.traffic import Table
 from serving.types import Diversity, Recommendation
 from tests.serving.doubles import FixedSource, Recall, batch_of, fails, hangs, history_of, query_of
-from tests.serving.fakes import CONFIG, N_ITEMS, call, eligibility, engine_of, post
+from tests.serving.fakes import CONFIG, MINUTE, N_ITEMS, call, eligibility, engine_of, post
 
 SESSION = {"events": [{"item_id": "i5", "value": 4.0}, {"item_id": "i9"}]}
 
@@ -390,7 +390,7 @@ async def test_the_openapi_document_describes_what_is_served():
                 assert "application/problem+json" in post_of["responses"][status]["content"]
     schemas = document["components"]["schemas"]
     properties = schemas["RecommendationRequest"]["properties"]
-    assert (properties["exclude_ids"]["maxItems"], properties["timeout_ms"]["maximum"]) == (77, 5000)
+    assert (properties["exclude_ids"]["maxItems"], properties["timeout_ms"]["maximum"]) == (77, MINUTE)
     assert schemas["Session"]["properties"]["events"]["maxItems"] == 9
     references = set(_references(document))
     assert references

@@ -22,11 +22,12 @@ from serving.assemble import (
     build_stages,
     compose,
 )
-from serving.config import Budgets, RetrievalConfig, ServeConfig
+from serving.config import RetrievalConfig, ServeConfig
 from serving.engine import Engine
 from serving.pipeline import RecommendationPipeline
 from serving.types import Diversity, History, Recommendation
 from tests.serving.doubles import history_of, indices, query_of
+from tests.serving.fakes import PATIENT
 from tests.serving.models import (
     COLD,
     N_ITEMS,
@@ -41,7 +42,6 @@ from training.bundle import Bundle, BundleError, Component, read_bundle
 from training.models.retrieval import SOURCES
 
 WORLD, BUNDLE = small(), small_bundle()
-PATIENT = Budgets(features=30_000, source=30_000, ranker=30_000, diversity=30_000, explainer=30_000)
 CONFIG = ServeConfig(bundle="small", budgets=PATIENT)
 ENGINE = compose(BUNDLE, build_stages(BUNDLE, CONFIG), WORLD.store(), CONFIG)
 IDS = WORLD.data.events.user_ids

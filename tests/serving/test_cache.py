@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from serving.assemble import build_stages, compose
 from serving.cache import LatestAnswers
-from serving.config import Budgets, CacheConfig, ServeConfig
+from serving.config import CacheConfig, ServeConfig
 from serving.errors import Unavailable
 from serving.pipeline import RecommendationPipeline
 from serving.types import Diversity, Query, Recommendation
@@ -29,10 +29,10 @@ from tests.serving.doubles import (
     indices,
     query_of,
 )
+from tests.serving.fakes import PATIENT
 from tests.serving.models import N_ITEMS, small, small_bundle
 
 WORLD, BUNDLE = small(), small_bundle()
-PATIENT = Budgets(features=30_000, source=30_000, ranker=30_000, diversity=30_000, explainer=30_000)
 CONFIG = ServeConfig(bundle="small", budgets=PATIENT)
 UNCACHED = CONFIG.model_copy(update={"cache": CacheConfig(items=0)})
 IDS = [*WORLD.data.events.user_ids[:3], "nobody"]

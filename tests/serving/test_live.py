@@ -260,7 +260,7 @@ async def test_copies_beyond_what_may_run_are_dropped_and_late_ones_given_up() -
     async def hangs() -> None:
         await asyncio.Event().wait()
 
-    service = Service(replace_budget(ALL, 20))
+    service = Service(replace_budget(ALL, 1_000))
     slow = engine("S", FixedSource("slow", fault=hangs))
     service.serve(slow, a=(engine("A"), 100))
     for i in range(5):

@@ -27,6 +27,7 @@ from serving.remote import (
 )
 from serving.types import CandidateBatch, Explanation, Float32, History, Query
 from tests.serving.doubles import BestScoreBlender, Named, batch_of, query_of
+from tests.serving.fakes import PATIENT
 
 BUDGET_S = 0.2
 
@@ -70,7 +71,7 @@ def query(**fields: Any) -> Query:
 
 
 def pipeline(sources: tuple[RemoteSource, ...], **stages: Any) -> RecommendationPipeline:
-    return RecommendationPipeline(sources=sources, blender=BestScoreBlender(), **stages)
+    return RecommendationPipeline(sources, BestScoreBlender(), **{"budgets": PATIENT, **stages})
 
 
 async def test_all_sources_of_a_request_share_one_call() -> None:

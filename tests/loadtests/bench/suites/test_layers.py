@@ -12,6 +12,7 @@ from serving import wire
 from serving.assemble import build_stages, compose
 from serving.config import CacheConfig, ServeConfig
 from serving.prometheus import PrometheusRecorder
+from tests.serving.fakes import PATIENT
 from tests.serving.models import small, small_bundle
 
 times = st.floats(0.01, 10)
@@ -61,7 +62,8 @@ def test_what_is_not_covered_is_held_against_the_goal() -> None:
 
 @pytest.fixture
 def application() -> Application:
-    bundle, config = small_bundle(), ServeConfig(bundle="small", cache=CacheConfig(items=0))
+    bundle = small_bundle()
+    config = ServeConfig(bundle="small", cache=CacheConfig(items=0), budgets=PATIENT)
     recorder = PrometheusRecorder()
     engine = compose(bundle, build_stages(bundle, config), small().store(), config, recorder)
     return Application(engine, config, recorder)
