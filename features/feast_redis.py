@@ -11,6 +11,7 @@ import struct
 from collections.abc import ByteString, Sequence
 from datetime import datetime
 
+from features.definitions import PROJECT
 from features.feast_api import (
     EntityKey,
     RedisOnlineStore,
@@ -19,9 +20,22 @@ from features.feast_api import (
     ValueType,
     serialize_entity_key_prefix,
 )
+from features.schema import USER_ID
 
 _STRING = struct.Struct("<II")
 """Kind and length, before a string's bytes in a key: version 3 of Feast's entity keys."""
+
+
+class UserKeys:
+    """The keys under which Feast keeps rows of users in Redis, read backwards."""
+
+    def __init__(self) -> None:
+        self.prefix: bytes = serialize_entity_key_prefix([USER_ID])
+        """What all of them begin with, and no others."""
+
+    def user_id(self, key: bytes) -> str:
+        """Whose key it is."""
+        return key[len(self.prefix) + _STRING.size : -len(PROJECT)].decode(errors="replace")
 
 
 class PackedRedisOnlineStore(RedisOnlineStore):

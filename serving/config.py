@@ -69,8 +69,9 @@ class ExplainConfig(_Model):
 
 
 class CacheConfig(_Model):
-    """Answers kept in each ingress replica, by everything they depend on: the request, the bundle, and the
-    version of the user's row, so that an event of the user makes them unreachable."""
+    """What each ingress replica keeps. Answers, by everything they depend on: the request, the bundle, and
+    the version of the user's row, so that an event of the user makes them unreachable. And users' rows, each
+    until Redis says that it was written."""
 
     items: NonNegativeInt = Field(
         100_000,
@@ -79,6 +80,11 @@ class CacheConfig(_Model):
     )
     ttl_s: PositiveFloat = Field(
         300, description="s; an answer depends on the moment by whole days only, so minutes are not seen"
+    )
+    rows: NonNegativeInt = Field(
+        4_096,
+        description="users whose online rows are kept, least recently used first out, 0 to keep none; about "
+        "11 kB each, so 45 MB when full. Redis 6 or Valkey tells of what is written",
     )
 
 

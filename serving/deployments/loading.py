@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from features.coalesced import CoalescingStore
-from features.feast_store import FeastOnlineStore
+from features.cached import online_store
 from features.marker import materialized
 from features.schema import FeatureSchema
-from features.store import OnlineStoreError
+from features.store import OnlineStore, OnlineStoreError
 from serving.assemble import (
     Stages,
     build_explainer,
@@ -93,7 +92,7 @@ class EngineLoader:
     handles: Handles
     redis_url: str
     recorder: Recorder
-    _store: tuple[str, CoalescingStore] | None = field(default=None, repr=False)
+    _store: tuple[str, OnlineStore] | None = field(default=None, repr=False)
 
     async def load(self, url: str, *, whole: bool) -> Engine:
         """The engine over the bundle at `url`.
@@ -120,11 +119,11 @@ class EngineLoader:
     def _read(self, url: str) -> Bundle:
         return read_bundle(url, fingerprint=_online_fingerprint(self.redis_url))
 
-    def _open_store(self, schema: FeatureSchema) -> CoalescingStore:
+    def _open_store(self, schema: FeatureSchema) -> OnlineStore:
         """The one in use where the schema is the same, so that a swap opens no connections."""
         fingerprint = schema.fingerprint()
         if self._store is None or self._store[0] != fingerprint:
-            self._store = fingerprint, CoalescingStore(FeastOnlineStore(schema, self.redis_url))
+            self._store = fingerprint, online_store(schema, self.redis_url, self.config.cache.rows)
         return self._store[1]
 
     async def _stages(self, bundle: Bundle) -> Stages:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features.cached import CachingStore
 from features.coalesced import CoalescingStore
 from features.embedded import EmbeddedRedis
 from features.feast_config import feature_store
@@ -45,7 +46,11 @@ def coalescing(url: str) -> OnlineStore:
     return CoalescingStore(feast(url))
 
 
-@pytest.fixture(params=[memory, feast, coalescing])
+def caching(url: str) -> OnlineStore:
+    return CachingStore(coalescing(url), url, 100)
+
+
+@pytest.fixture(params=[memory, feast, coalescing, caching])
 async def store(request: pytest.FixtureRequest, url: str) -> AsyncIterator[OnlineStore]:
     made: OnlineStore = request.param(url)
     yield made

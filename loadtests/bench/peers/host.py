@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from features.coalesced import CoalescingStore
+from features.cached import CachingStore, online_store
 from features.feast_store import FeastOnlineStore
 from features.store import OnlineStore
 from serving.assemble import Stages, build_stages, compose
@@ -38,7 +38,7 @@ PATH = "/v1/recommendations"
 
 def patient(bundle: str) -> ServeConfig:
     """The configuration of every arm, Marquee's included: its defaults, with budgets that are never used up
-    and without a cache, as no peer has one."""
+    and without a cache of answers, as no peer has one. Users' rows are kept in every arm."""
     parts = ("request", "request_max", "features", "source", "ranker", "diversity", "explainer")
     budgets = Budgets(**dict.fromkeys(parts, PATIENCE_MS))
     return ServeConfig(bundle=bundle, budgets=budgets, cache=CacheConfig(items=0))
@@ -187,12 +187,12 @@ def host(
     """
     one_thread()
     config, contents = patient(bundle), read_bundle(bundle)
-    store: OnlineStore = FeastOnlineStore(contents.schema, redis_url)
-    stages = change(contents, build_stages(contents, config))
+    stages, rows = change(contents, build_stages(contents, config)), config.cache.rows
     if not together:
+        store: OnlineStore = CachingStore(FeastOnlineStore(contents.schema, redis_url), redis_url, rows)
         return Host(config, compose(contents, stages, store, config), store)
     assert stages.vectorised is not None
-    store = CoalescingStore(store)
+    store = online_store(contents.schema, redis_url, rows)
     engine = compose(contents, stages, store, config, together=MicroBatcher(stages.vectorised))
     return Host(config, engine, store)
 
