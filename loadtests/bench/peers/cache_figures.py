@@ -70,9 +70,9 @@ def goals(rounds: Sequence[Cached]) -> list[Goal]:
             hit.over(unit),
             "at most",
             1.5,
-            f"p50 {hit.median:.2f} ms for a hit, {unit.median:.2f} ms for the no-op; a hit reads Redis, "
-            f"and a no-op that reads Redis once takes {read.over(unit).median:.2f} of a no-op; what else a "
-            "hit does stands under Layers",
+            f"p50 {hit.median:.2f} ms for a hit, {unit.median:.2f} ms for the no-op; a hit asks nobody, as "
+            "the user's row is kept, and a no-op that reads Redis once takes "
+            f"{read.over(unit).median:.2f} of a no-op",
         ),
         Goal(
             "Zipf users, 7 of 10 from the cache: requests/s",

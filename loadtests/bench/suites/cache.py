@@ -33,8 +33,9 @@ NEW_BODIES = 40_000
 
 TEXT = """Marquee fused, with its cache of answers, on two replicas, over Feast on an embedded Valkey; the \
 load generator (wrk) runs on the same cores, and the no-op, on a Ray of its own, is suspended while Marquee \
-is measured. Hits are requests of users who were answered before; a miss excludes items that nobody \
-excluded before, so that it costs a whole run of the pipeline. The mixture asks seven in ten again."""
+is measured. Hits are requests of users who were answered before, and whose row was not written since; a \
+miss excludes items that nobody excluded before, so that it costs a whole run of the pipeline. The mixture \
+asks seven in ten again."""
 
 
 def run(effort: Effort, world: World) -> Section:

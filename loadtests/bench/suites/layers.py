@@ -41,7 +41,8 @@ STAGES = ("features", "cache", "retrieval", "blend", "filter", "ranker", "divers
 
 TEXT = """\
 The application in this process, called through ASGI with no server and no socket, over Feast on an embedded
-Valkey; one request at a time. `HTTP in` is everything before the body is validated (routing, limits, reading
+Valkey; one request at a time, each of which reads its user's row, as a replica does for whoever it has not
+seen since the row was written. `HTTP in` is everything before the body is validated (routing, limits, reading
 it), `HTTP out` everything after the answer is bytes; `executor` is what the pipeline takes outside stages.
 A figure is the mean over the middle half of a round's requests by total time: unlike medians, means add up.
 What no span covers is `not covered`.

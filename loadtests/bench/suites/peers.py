@@ -45,8 +45,8 @@ server: one process with the models and one thread for computing, except where t
 process, Ray's processes, HAProxy and Triton's server come on top and count in CPU and memory; \
 Valkey, the same for all, counts in neither but where it is said. Every arm gave the same items, \
 scores and reasons for the same requests before it was measured. Requests: the mix of \
-`loadtests.traffic`; no cache of answers (what the pipeline remembers of users who ask again, it \
-remembers in every arm); budgets so wide that no answer is cut short, \
+`loadtests.traffic`; no cache of answers (the rows of users who ask again, and what the pipeline remembers \
+of them, are kept in every arm); budgets so wide that no answer is cut short, \
 access logs off. Marquee's replica reads and computes as one what is asked for at the same moment; a \
 peer's worker runs the pipeline for every request, as its documentation has it, and one arm shows what \
 the same gathering, put in by hand, does for FastAPI. The load generators (wrk, Locust) run on the \
