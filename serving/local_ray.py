@@ -34,7 +34,7 @@ def ray_environment(folder: Path, ports: range) -> dict[str, str]:
     haproxy, metrics = folder / "h", folder / "metrics"
     haproxy.mkdir()
     metrics.mkdir()
-    named, http, grpc = ports[:4], ports[4:14], ports[14:]
+    named, http, grpc = ports[:4], ports[4:14], ports[14:24]
     return {
         "MARQUEE_METRICS_DIR": str(metrics),
         "RAY_preload_python_modules": WORKER_START,
@@ -63,6 +63,11 @@ def ray_environment(folder: Path, ports: range) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(grpc[0]),
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(grpc[-1]),
     }
+
+
+def ray_port(ports: range) -> int:
+    """Of the run's ports the one at which its Ray is joined."""
+    return ports[24]
 
 
 @contextmanager
