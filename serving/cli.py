@@ -49,9 +49,8 @@ def serve(
 ) -> None:
     """Serve a bundle over HTTP on Ray Serve, until Ctrl-C."""
     from features.embedded import EmbeddedRedisError
-    from features.redis_address import RedisUrlError
-    from features.store import OnlineStoreError
-    from serving.runtime import StartFailed, running
+    from serving.deployer import StartFailed
+    from serving.runtime import running
 
     try:
         settings = Settings.read().override(host=host, port=port, home=home, redis_url=redis_url)
@@ -64,14 +63,7 @@ def serve(
             console.print(_banner(run.url, settings), highlight=False, soft_wrap=True)
             _wait_for_stop()
             console.print("Stopping ...")
-    except (
-        SettingError,
-        StartFailed,
-        EmbeddedRedisError,
-        RedisUrlError,
-        OnlineStoreError,
-        BundleError,
-    ) as error:
+    except (SettingError, StartFailed, EmbeddedRedisError, BundleError) as error:
         fail(error)
 
 

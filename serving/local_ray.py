@@ -21,6 +21,9 @@ Ray also starts this many workers in advance, and each costs a second of CPU."""
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 """Serve's own logs: what it says of every request is in our metrics."""
 
+WORKER_START = "serving.worker_start"
+"""The module that Ray's workers import first; by name, as it imports Ray."""
+
 ANSWER_S = 30.0
 """Seconds after which Serve gives up a request: above the application's deadlines, so it answers first."""
 
@@ -31,9 +34,10 @@ def ray_environment(folder: Path, ports: range) -> dict[str, str]:
     haproxy, metrics = folder / "h", folder / "metrics"
     haproxy.mkdir()
     metrics.mkdir()
-    named, http, grpc = ports[:4], ports[4:14], ports[14:]
+    named, http, grpc = ports[:4], ports[4:14], ports[14:24]
     return {
         "MARQUEE_METRICS_DIR": str(metrics),
+        "RAY_preload_python_modules": WORKER_START,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
@@ -59,6 +63,11 @@ def ray_environment(folder: Path, ports: range) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(grpc[0]),
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(grpc[-1]),
     }
+
+
+def ray_port(ports: range) -> int:
+    """Of the run's ports the one at which its Ray is joined."""
+    return ports[24]
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from contextlib import closing
 
 from serving.settings import SettingError, Settings
 
-PORT_BLOCK = 24
-"""Ports a run takes beside PORT: four of HAProxy and its fallback, ten for HTTP replicas, ten for gRPC."""
+PORT_BLOCK = 25
+"""Ports a run takes beside PORT: four of HAProxy and its fallback, ten for HTTP replicas, ten for gRPC, and
+one at which its Ray is joined."""
 
 BLOCK_STARTS = range(20_000, 32_000, PORT_BLOCK)
 """Below Linux's ephemeral ports (from 32768), so that no outgoing connection takes one in the meantime."""

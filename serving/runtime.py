@@ -1,7 +1,8 @@
 """One run on this machine: Redis, Ray and Serve started in order, and nothing of them left at the end.
 
-A run has its own short folder, ports and token, so that runs stand side by side; only PORT is given. Ray
-reads its settings when it is imported, so it is imported in here, and a process makes one run only.
+A run has its own short folder, ports and token, so that runs stand side by side; only PORT is given. Ray and
+Serve are used by a process that ends once the run has started (`serving.deploying`); this one keeps the run,
+and is small. Ray reads its settings when it is imported, so only what is imported in the block may join it.
 
 Does not belong here: what the user sees (`serving.cli`), and clusters that exist already.
 """
@@ -10,9 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import secrets
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -21,29 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features import embedded
-from features.marker import materialized
 from serving.config import ServeConfig, Traffic
+from serving.deployer import Deployer, StartFailed, adopt_orphans, ended
 from serving.guard import RUN_ID, Guard
-from serving.local_ray import ANSWER_S, LOGICAL_CPUS, QUIET, environment, fitted, placed, ray_environment
+from serving.local_ray import ANSWER_S, LOGICAL_CPUS, environment, fitted, ray_environment, ray_port
 from serving.ports import check_port, free_block
 from serving.settings import Settings
 from serving.wanted import WantedTraffic
-from training.bundle import read_bundle
-from training.ray_session import own_ray
 
 log = logging.getLogger(__name__)
 
-APP = "marquee"
-
 FOLLOW_S = 0.25
 """Seconds between two looks at the wanted traffic: reading it takes 0.1 ms, loading a bundle seconds."""
-
-_RAISED = re.compile(r"[\w.]+(Error|Exception|Failed)\b.*: .+")
-"""The line of a traceback that says what was raised."""
-
-
-class StartFailed(Exception):
-    """The run did not start; the text says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +39,12 @@ class Running:
     """Attributes:
     url: where it answers.
     folder: the run's own files, logs included; gone when it ends.
+    ray_address: where its Ray is joined.
     """
 
     url: str
     folder: Path
+    ray_address: str
 
 
 @contextmanager
@@ -74,11 +64,8 @@ def running(
     Raises:
         SettingError: PORT is taken, or HOST is not an address of this machine.
         EmbeddedRedisError: the embedded server does not start.
-        OnlineStoreError, BundleError: see `check_contents`.
-        StartFailed: Redis holds no features, or the application did not start.
+        StartFailed: Redis holds no features, the bundle cannot be used, or the application did not start.
     """
-    if "ray.serve" in sys.modules:
-        raise RuntimeError("Ray Serve was imported before its settings were made")
     check_port(settings)
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="mq", dir="/tmp"))  # short: sockets' paths end at 107 bytes
@@ -88,20 +75,24 @@ def running(
         stack.enter_context(environment({RUN_ID: tag, "MARQUEE_HOME": str(settings.home.resolve())}))
         progress("Starting Redis" if settings.redis_url is None else "Connecting to Redis")
         redis_url = stack.enter_context(embedded.redis_url(settings.home / "redis", settings.redis_url))
-        progress("Checking the bundle")
-        check_contents(config, redis_url)
         ports = free_block(beside=settings.port)
-        stack.enter_context(environment({"REDIS_URL": redis_url, **ray_environment(folder, ports)}))
-        write_admin_token(settings)
         wanted = WantedTraffic(folder / "traffic.json")
         wanted.write(Traffic.of(config.bundle))
-        stack.enter_context(environment({"MARQUEE_TRAFFIC_FILE": str(wanted.path)}))
-        progress("Starting Ray")
-        stack.enter_context(own_ray(folder / "r", num_cpus=LOGICAL_CPUS, num_gpus=num_gpus))
-        config = fitted(config, LOGICAL_CPUS)
-        _start(config, settings, progress)
-        stack.enter_context(_following(wanted, config))
-        yield Running(settings.url, folder)
+        ours = {"REDIS_URL": redis_url, "MARQUEE_TRAFFIC_FILE": str(wanted.path)}
+        stack.enter_context(environment(ours | ray_environment(folder, ports)))
+        adopt_orphans()
+        with Deployer() as deployer:
+            progress("Checking the bundle")
+            deployer.ask("check", config=config.model_dump(mode="json"), redis_url=redis_url)
+            write_admin_token(settings)
+            progress("Starting Ray")
+            port = ray_port(ports)
+            started = deployer.ask("start_ray", folder=str(folder / "r"), port=port, num_gpus=num_gpus)
+            stack.enter_context(ended(started))
+            address, config = f"127.0.0.1:{port}", fitted(config, LOGICAL_CPUS)
+            _start(deployer, address, config, settings, progress)
+        stack.enter_context(_following(wanted, address, config))
+        yield Running(settings.url, folder, address)
 
 
 def write_admin_token(settings: Settings) -> None:
@@ -128,54 +119,26 @@ def write_admin_token(settings: Settings) -> None:
         raise StartFailed(f"{file} can be read by others; remove it and a new token is made")
 
 
-def check_contents(config: ServeConfig, redis_url: str) -> None:
-    """Looks at what a replica would refuse, before Ray is started for nothing.
-
-    Raises:
-        OnlineStoreError: Redis cannot be used.
-        StartFailed: it holds no features.
-        BundleError: the bundle is missing, half-written or altered, or does not fit the features.
-    """
-    online = materialized(redis_url)
-    if online is None:
-        raise StartFailed("Redis holds no features; run `marquee features` first")
-    read_bundle(config.bundle, fingerprint=online.partition(":")[0])
-
-
-def _start(config: ServeConfig, settings: Settings, progress: Callable[[str], None]) -> None:
-    """Proxies first, then replicas: side by side is a few seconds faster, but on two busy cores the proxy
-    then takes longer than Serve waits for it."""
+def _start(
+    deployer: Deployer, address: str, config: ServeConfig, settings: Settings, progress: Callable[[str], None]
+) -> None:
+    given = config.model_dump(mode="json")
     progress("Starting Ray Serve")
-    from ray import serve
-    from ray.serve.config import HTTPOptions
-
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    serve.start(
-        proxy_location="HeadOnly",
-        http_options=HTTPOptions(host=settings.host, port=settings.port, request_timeout_s=ANSWER_S),
-        logging_config=QUIET,
-    )
-    _check_gpus(config)
+    deployer.ask("join_ray", address=address)
+    deployer.ask("start_serve", config=given, host=settings.host, port=settings.port)
     progress("Loading the bundle")
-    try:
-        _deploy(config, Traffic.of(config.bundle))
-    except RuntimeError as error:
-        raise StartFailed(f"the application did not start: {_cause(error)}") from None
+    deployer.ask("deploy", config=given, traffic=Traffic.of(config.bundle).model_dump(mode="json"))
 
 
-def _deploy(config: ServeConfig, traffic: Traffic) -> None:
-    """Raises RuntimeError where Serve gives up."""
-    from ray import serve
-
-    from serving.app import application
-
-    serve.run(application(config, traffic), name=APP, route_prefix="/", logging_config=QUIET)
+def _deploy_again(address: str, config: ServeConfig, traffic: Traffic) -> None:
+    with Deployer() as deployer:
+        deployer.ask("join_ray", address=address)
+        deployer.ask("deploy", config=config.model_dump(mode="json"), traffic=traffic.model_dump(mode="json"))
 
 
 @contextmanager
-def _following(wanted: WantedTraffic, config: ServeConfig) -> Iterator[None]:
-    """Deploys what is wanted whenever it changes; Serve reconfigures every replica in place, and starts later
-    ones with it."""
+def _following(wanted: WantedTraffic, address: str, config: ServeConfig) -> Iterator[None]:
+    """Deploys what is wanted whenever it changes."""
     over = threading.Event()
 
     def follow() -> None:
@@ -184,7 +147,7 @@ def _following(wanted: WantedTraffic, config: ServeConfig) -> Iterator[None]:
             try:
                 if (traffic := wanted.read()) != deployed:
                     deployed = traffic
-                    _deploy(config, traffic)
+                    _deploy_again(address, config, traffic)
             except Exception:
                 log.exception("the traffic was not changed")
 
@@ -195,27 +158,3 @@ def _following(wanted: WantedTraffic, config: ServeConfig) -> Iterator[None]:
     finally:
         over.set()
         follower.join(ANSWER_S)
-
-
-def _check_gpus(config: ServeConfig) -> None:
-    """Raises StartFailed where Serve would wait for GPUs that are not there."""
-    import ray
-
-    asked = sum(size.num_gpus * size.autoscaling.min_replicas for size in placed(config).values())
-    there = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]  # Ray has no types for it
-    if asked > there:
-        raise StartFailed(
-            f"the configuration asks for {asked:g} GPUs and there are {there:g}; lower num_gpus"
-        )
-
-
-def _cause(error: RuntimeError) -> str:
-    """What a replica raised, from the traceback that Serve keeps of it; else Serve's own words."""
-    from ray import serve
-
-    for application in serve.status().applications.values():
-        for name, deployment in application.deployments.items():
-            raised = [line for line in deployment.message.splitlines() if _RAISED.match(line)]
-            if raised:
-                return f"{name}: {raised[-1]}"
-    return str(error)

@@ -1,16 +1,18 @@
-"""Where Ray comes from: one of this process's own, or a cluster that runs already.
+"""Where Ray comes from: one of this process's own, one that outlives it, or a cluster that runs already.
 
 Does not belong here: what runs on it, and its settings and token, which Ray reads from the environment.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -31,6 +33,9 @@ machine its agents alone have taken as long. The second start finds its files re
 ENDED_S = 5.0
 """Seconds for the processes of a start that failed to be gone."""
 
+ANY_FREE = ("min-worker-port", "max-worker-port", "dashboard-port", "dashboard-agent-listen-port")
+"""Ports that `ray start` would choose the same for every Ray of a machine."""
+
 TRIES = 3
 """Times that Ray asks a head that does accept: a wrong token or another protocol does not become right by the
 20 of its default."""
@@ -47,30 +52,88 @@ def own_ray(folder: Path, *, num_cpus: int, num_gpus: int | None = None) -> Iter
     Raises:
         Exception: Ray's own, of the last of `STARTS` that failed.
     """
-    os.environ.setdefault("RAY_worker_niceness", "0")  # by default 15: starves beside any busy process
+    _prefer_our_niceness()
     import ray
 
     try:
-        for starts_left in reversed(range(STARTS)):
-            try:
-                with _nothing_left_by_failure():
-                    ray.init(
-                        address="local",
-                        num_cpus=num_cpus,
-                        num_gpus=num_gpus,
-                        include_dashboard=False,
-                        object_store_memory=OBJECT_STORE_BYTES,
-                        log_to_driver=False,
-                        logging_level=logging.ERROR,
-                        _temp_dir=str(folder),
-                    )
-                break
-            except Exception:  # Ray raises no narrower one for a node that was slow
-                if not starts_left:
-                    raise
+        _start(
+            lambda: ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                num_gpus=num_gpus,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=str(folder),
+            )
+        )
         yield
     finally:
         ray.shutdown()
+
+
+def lasting_ray(folder: Path, port: int, *, num_cpus: int, num_gpus: int | None = None) -> list[int]:
+    """Starts a Ray on this machine that outlives this process: ids of its processes, which have others below.
+
+    As `ray start` does, and not `ray.init`, which starts a log monitor and an autoscaler besides: 100 MB.
+
+    Args:
+        folder: for its files; a short path, as those of sockets end at 107 bytes.
+        port: a free one, at which it can be joined; the other ports are any that are free.
+        num_gpus: None counts the machine's.
+
+    Raises:
+        Exception: Ray's own, of the last of `STARTS` that failed.
+    """
+    _prefer_our_niceness()
+    from ray.scripts.scripts import start
+
+    options = [
+        "--head",
+        "--disable-usage-stats",
+        "--no-monitor",
+        "--include-log-monitor=False",
+        "--include-dashboard=False",
+        *(f"--{name}=0" for name in ANY_FREE),
+        f"--port={port}",
+        f"--temp-dir={folder}",
+        f"--object-store-memory={OBJECT_STORE_BYTES}",
+        f"--num-cpus={num_cpus}",
+        *([] if num_gpus is None else [f"--num-gpus={num_gpus}"]),
+    ]
+
+    def begin() -> None:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # what to do next
+            start.main(options, standalone_mode=False)
+
+    os.environ["RAY_START_HOOK"] = f"{__name__}.{without_client_server.__name__}"
+    try:
+        _start(begin)
+    finally:
+        del os.environ["RAY_START_HOOK"]
+    return [child.pid for child in psutil.Process().children()]
+
+
+def without_client_server(parameters: Any, _: bool) -> None:
+    """What Ray calls with the parameters of a start, as there is no option for it. The server is for clients
+    that do not run on the cluster, and takes 60 MB."""
+    parameters.ray_client_server_port = None
+
+
+def _prefer_our_niceness() -> None:
+    os.environ.setdefault("RAY_worker_niceness", "0")  # by default 15: starves beside any busy process
+
+
+def _start(begin: Callable[[], object]) -> None:
+    for starts_left in reversed(range(STARTS)):
+        try:
+            with _nothing_left_by_failure():
+                begin()
+            return
+        except Exception:  # Ray raises no narrower one for a node that was slow
+            if not starts_left:
+                raise
 
 
 @contextmanager

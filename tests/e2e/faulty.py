@@ -11,7 +11,7 @@ import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
-import serving.deployments.ingress
+import serving.deployer
 from serving.config import ServeConfig
 from serving.deployments.ingress import Ingress
 from serving.engine import Engine
@@ -52,8 +52,5 @@ def main(bundle: str, home: str, redis_url: str, port: str) -> None:
 
 
 if __name__ == "__main__":
-    # By name, so that replicas import the class instead of unpickling a copy of this script's.
-    from tests.e2e import faulty
-
-    serving.deployments.ingress.Ingress = faulty.FaultyIngress  # type: ignore[misc]  # chosen at run time
+    serving.deployer.MODULE = "tests.e2e.faulty_deploying"
     main(*sys.argv[1:])

@@ -20,6 +20,7 @@ from serving.config import (
 )
 from serving.runtime import running
 from serving.settings import Settings
+from training.ray_session import joined_ray
 
 DISTRIBUTED = PlacementConfig(
     retrieval=Placement.DEPLOYMENT,
@@ -40,7 +41,7 @@ def main(bundle: str, home: str, redis_url: str, port: str) -> None:
         shadow=ShadowConfig(share=1),
     )
     settings = Settings(port=int(port), home=Path(home), redis_url=redis_url)
-    with running(config, settings, num_gpus=2) as run:
+    with running(config, settings, num_gpus=2) as run, joined_ray(run.ray_address):
         import ray
         from ray import serve
 

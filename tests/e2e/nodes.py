@@ -102,9 +102,14 @@ def kill(node: subprocess.Popen[bytes]) -> None:
 def main(bundle: str, home: str, redis_url: str, port: str) -> None:
     from serving.runtime import running
     from serving.settings import Settings
+    from training.ray_session import joined_ray
 
     settings = Settings(port=int(port), home=Path(home), redis_url=redis_url)
-    with running(ranking(bundle), settings, num_gpus=1) as run, second_node() as node:
+    with (
+        running(ranking(bundle), settings, num_gpus=1) as run,
+        joined_ray(run.ray_address),
+        second_node() as node,
+    ):
         print(json.dumps({"url": run.url}), flush=True)
         for line in sys.stdin:
             print(json.dumps(obey(line.strip(), bundle, node)), flush=True)

@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from features.embedded import EmbeddedRedis
@@ -63,6 +64,8 @@ def test_a_run_beside_another_answers_and_leaves_nothing_when_stopped(
             if "Stop with" in line:
                 break
         assert f"http://127.0.0.1:{port}" in banner, process.stderr and process.stderr.read()
+        assert "_raylet" not in Path(f"/proc/{process.pid}/maps").read_text()  # Ray is in others' memory
+        assert not {"serving.deploying", "log_monitor.py", "monitor.py"} & _programs(process.pid)
         [tag] = {_tag(pid) for pid in _children(process.pid)} - {None}
         assert httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code == 200
         with command("recommend", "nobody", "--url", f"http://127.0.0.1:{port}") as asked:
@@ -72,6 +75,12 @@ def test_a_run_beside_another_answers_and_leaves_nothing_when_stopped(
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
     assert guard.members(str(tag)) == []
+
+
+def _programs(pid: int) -> set[str]:
+    """Names of the scripts and modules that run below a process."""
+    words = (word for child in psutil.Process(pid).children(recursive=True) for word in child.cmdline())
+    return {Path(word).name for word in words}
 
 
 def _children(pid: int) -> list[int]:

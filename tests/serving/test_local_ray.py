@@ -20,7 +20,7 @@ EVERYWHERE = dict.fromkeys(("retrieval", "ranking", "diversity", "explain"), Pla
 
 def test_two_runs_have_neither_ports_nor_files_nor_tokens_in_common(tmp_path: Path) -> None:
     made = []
-    for name, ports in (("a", range(20_000, 20_024)), ("b", range(20_024, 20_048))):
+    for name, ports in (("a", range(20_000, 20_025)), ("b", range(20_025, 20_050))):
         folder = tmp_path / name
         folder.mkdir()
         made.append(ray_environment(folder, ports))

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from serving import guard
+from serving.deployer import StartFailed
 from serving.ports import PORT_BLOCK, check_port, free_block
 from serving.preflight import findings
-from serving.runtime import StartFailed, write_admin_token
+from serving.runtime import write_admin_token
 from serving.settings import SettingError, Settings
 
 
@@ -56,7 +57,7 @@ def test_a_block_leaves_out_the_port_that_is_to_be_taken_later(monkeypatch: pyte
     block = free_block()
     monkeypatch.setattr("serving.ports.BLOCK_STARTS", range(block[0], block[-1], PORT_BLOCK))
     assert free_block() == block
-    with pytest.raises(SettingError, match="no 24 free ports"):
+    with pytest.raises(SettingError, match="no 25 free ports"):
         free_block(beside=block[3])
 
 

@@ -37,6 +37,10 @@ BODIES = 2_000
 WARM_S = 1.0
 """Seconds of load that are not counted, when an arm was resumed."""
 
+SETTLED_S = 5.0
+"""Seconds after which what only a start takes is gone: Marquee has a process for it, which ends a moment
+after the first answer, and on busy cores later."""
+
 BREATH_S = 1.5
 """Seconds that suspended arms run between two measurements."""
 
@@ -204,6 +208,7 @@ def _memory(chosen: Chosen, bodies: Path) -> Found:
         log.info("memory of %s", arm.name)
         with started(arm) as running:
             load.closed(running.url, bodies, MANY, WARM_S * 3)
+            time.sleep(SETTLED_S)
             held[arm.name] = processes.pss(*running.roots)
     held[chosen.peers[0].name] |= _redis_pss()
     return [figures.memory_table(held)], figures.memory_goals(held)
