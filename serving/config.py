@@ -141,7 +141,11 @@ class DeploymentConfig(_Model):
 
     num_cpus: NonNegativeFloat = Field(1, description="cores Ray reserves a replica")
     num_gpus: NonNegativeFloat = Field(0, description="GPUs Ray reserves a replica")
-    max_ongoing_requests: PositiveInt = Field(8, description="requests in one replica at a time")
+    max_ongoing_requests: PositiveInt = Field(
+        8,
+        description="requests in one replica at a time; of a stage apart, calls, each of which carries up to "
+        "`serving.hops.LARGEST` requests",
+    )
     max_queued_requests: PositiveInt = Field(64, description="waiting requests before 503; bounds latency")
     graceful_shutdown_timeout_s: PositiveFloat = Field(20, description="s for requests in flight")
     health_check_period_s: PositiveFloat = Field(5, description="s between two health checks")

@@ -19,13 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import InvalidFilter, ServingError
+from serving.hops import SHARE_OF_TIME
 from serving.stages import Stage
 from serving.tracing import carried
 from serving.types import CandidateBatch, Explanation, Float32, Query
-
-SHARE_OF_TIME = 0.8
-"""Of the time left, what a source may take on the replica. One hop carries all sources, so a hanging one has
-to be given up there, early enough for what the others brought to arrive."""
 
 
 class SourceFailed(ServingError):
@@ -91,7 +88,7 @@ class SharedRetrieval:
         shared = self._in_flight.get(id(query))
         if shared is None:
             within_s = SHARE_OF_TIME * min(self.budget_s, query.deadline - time.monotonic())
-            answer = asyncio.ensure_future(_awaited(self.call(self.version, carried(query), within_s)))
+            answer = asyncio.ensure_future(self.call(self.version, carried(query), within_s))
             shared = self._in_flight[id(query)] = _InFlight(query, answer)
         shared.waiting += 1
         try:
@@ -105,10 +102,6 @@ class SharedRetrieval:
     def __len__(self) -> int:
         """Calls in flight."""
         return len(self._in_flight)
-
-
-async def _awaited(call: Awaitable[tuple[Brought, ...]]) -> tuple[Brought, ...]:
-    return await call
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from serving.diversity.mmr import MMRSelector
 from serving.engine import Engine
 from serving.errors import ServingError, Unavailable
 from serving.explain.attribution import RankerExplainer
+from serving.hops import SHARE_OF_TIME, Hop
 from serving.metrics import NullRecorder, Recorder
 from serving.microbatch import MicroBatcher
 from serving.pipeline import FEATURES, RecommendationPipeline
@@ -131,8 +132,9 @@ class EngineLoader:
         config, version = self.config, bundle.manifest.version
         if not self.handles:
             return await asyncio.to_thread(build_stages, bundle, config)
+        budgets = config.budgets
         hydrators, scorer = (
-            ((), RemoteScorer(version, AdditiveScorer, self.handles.ranking.score.remote))
+            ((), RemoteScorer(version, AdditiveScorer, _hop(self.handles.ranking, "score", budgets.ranker)))
             if self.handles.ranking
             else await asyncio.to_thread(build_ranker, bundle, config)
         )
@@ -140,10 +142,14 @@ class EngineLoader:
             sources=await self._sources(bundle),
             hydrators=hydrators,
             scorer=scorer,
-            selector=RemoteSelector(version, MMRSelector, self.handles.diversity.select.remote)
+            selector=RemoteSelector(
+                version, MMRSelector, _hop(self.handles.diversity, "select", budgets.diversity)
+            )
             if self.handles.diversity
             else await asyncio.to_thread(build_selector, bundle, config),
-            explainer=RemoteExplainer(version, RankerExplainer, self.handles.explain.explain.remote)
+            explainer=RemoteExplainer(
+                version, RankerExplainer, _hop(self.handles.explain, "explain", budgets.explainer)
+            )
             if self.handles.explain
             else await asyncio.to_thread(build_explainer, bundle, config),
         )
@@ -159,8 +165,15 @@ class EngineLoader:
                 log.info("waiting for the retriever: %s", error)
             else:
                 budget_s = self.config.budgets.source / 1e3
-                return remote_sources(version, infos, retriever.retrieve.remote, budget_s)
+                # The replica bounds each source, so that a request of which one hangs keeps the others.
+                call = Hop(retriever.each.remote, "retrieve", within_s=budget_s, budget_s=budget_s)
+                return remote_sources(version, infos, call, budget_s)
         raise WarmUpFailed(f"no retriever took bundle {version} within {WARM_UP_S:g} s")
+
+
+def _hop(handle: DeploymentHandle[Any], method: str, budget_ms: float) -> Hop:
+    budget_s = budget_ms / 1e3
+    return Hop(handle.each.remote, method, within_s=SHARE_OF_TIME * budget_s, budget_s=budget_s)
 
 
 def _online_fingerprint(redis_url: str) -> str | None:

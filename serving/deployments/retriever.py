@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from serving.config import ServeConfig
 from serving.deployments.shell import Shell
@@ -33,17 +34,26 @@ class Retriever(Shell[tuple[Source, ...]]):
     async def retrieve(self, version: str, query: Query, within_s: float) -> tuple[Brought, ...]:
         """What each source made of the query. One that fails or takes longer than `within_s` seconds costs
         the others nothing."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_ask(source, query, within_s)) for source in self._stage(version)]
-        return tuple(task.result() for task in tasks)
+        sources = self._stage(version)
+        tasks: dict[int, asyncio.Task[Brought]] = {}
+        with suppress(TimeoutError):
+            # One deadline for all sources, as in the executor.
+            async with asyncio.timeout(within_s), asyncio.TaskGroup() as group:
+                for position, source in enumerate(sources):
+                    if source.enabled(query):
+                        tasks[position] = group.create_task(_ask(source, query))
+        return tuple(_brought(tasks.get(position)) for position in range(len(sources)))
 
 
-async def _ask(source: Source, query: Query, within_s: float) -> Brought:
-    if not source.enabled(query):
+def _brought(task: asyncio.Task[Brought] | None) -> Brought:
+    if task is None:
         return None
+    return TimeoutError.__name__ if task.cancelled() else task.result()
+
+
+async def _ask(source: Source, query: Query) -> Brought:
     try:
-        async with asyncio.timeout(within_s):
-            return await source.retrieve(query)
+        return await source.retrieve(query)
     except InvalidFilter as error:
         return Refused(error.field, error.reason)
     except Exception as error:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from serving import logs, tracing
+from serving import hops, logs, tracing
 from serving.config import ServeConfig, Traffic
 from serving.settings import Settings
 from serving.traffic import InService
@@ -86,6 +87,12 @@ class Shell(Generic[T]):
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """`serving.config.Traffic`."""
         await reconfigured(self._service, user_config)
+
+    async def each(
+        self, method: str, version: str, asked: Sequence[hops.Arguments], within_s: float
+    ) -> tuple[Any, ...]:
+        """What `method` answers to each of several requests, or the class of the error it failed with."""
+        return await hops.each(partial(getattr(self, method), version), asked, within_s)
 
     def _stage(self, version: str) -> T:
         return self._service.of(version).stage

@@ -126,6 +126,17 @@ def test_a_crowd_is_computed_together_and_each_gets_the_answer_it_gets_alone(
     assert max(Counter((each["blend"], each["ranker"]) for each in timings).values()) > 1
 
 
+def test_a_crowd_shares_hops_and_each_gets_the_answer_it_gets_alone(
+    client: httpx.Client, users: list[str]
+) -> None:
+    crowd = [{"user_id": user, "count": 11} for user in users[:32]]
+    with ThreadPoolExecutor(len(crowd)) as at_once:
+        found = list(at_once.map(lambda body: whole(client, **body), crowd))
+    for body, there in zip(crowd, found, strict=True):
+        alone = whole(client, "/fused", **body)
+        assert [item["id"] for item in there["items"]] == [item["id"] for item in alone["items"]]
+
+
 def _said(reason: dict[str, Any]) -> tuple[Any, ...]:
     terms = [
         (term["feature"], pytest.approx(term["contribution"], abs=1e-3)) for term in reason["contributions"]
