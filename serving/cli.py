@@ -49,8 +49,8 @@ def serve(
 ) -> None:
     """Serve a bundle over HTTP on Ray Serve, until Ctrl-C."""
     from features.embedded import EmbeddedRedisError
-    from serving.deployer import StartFailed
-    from serving.runtime import running
+    from serving.local.deployer import StartFailed
+    from serving.local.runtime import running
 
     try:
         settings = Settings.read().override(host=host, port=port, home=home, redis_url=redis_url)
@@ -69,7 +69,7 @@ def serve(
 
 def doctor(home: Home = None, host: Host = None, port: Port = None, redis_url: RedisUrl = None) -> None:
     """Check that this machine can run Marquee, before anything slow happens."""
-    from serving.preflight import findings
+    from serving.local.preflight import findings
 
     try:
         settings = Settings.read().override(host=host, port=port, home=home, redis_url=redis_url)

@@ -17,7 +17,7 @@ import pytest
 
 from features.embedded import EmbeddedRedis
 from features.prepare import prepare
-from serving.ports import free_block
+from serving.local.ports import free_block
 from tests.collector import Collector, collecting
 from tests.e2e.traffic import change, entry
 from training.bundle import read_bundle, write_bundle

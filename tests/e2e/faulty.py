@@ -11,7 +11,7 @@ import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
-import serving.deployer
+import serving.local.deployer
 from serving.config import ServeConfig
 from serving.deployments.ingress import Ingress
 from serving.engine import Engine
@@ -43,7 +43,7 @@ class FaultyIngress(Ingress):
 
 
 def main(bundle: str, home: str, redis_url: str, port: str) -> None:
-    from serving.runtime import running
+    from serving.local.runtime import running
 
     settings = Settings(port=int(port), home=Path(home), redis_url=redis_url)
     with running(ServeConfig(bundle=bundle), settings) as run:
@@ -52,5 +52,5 @@ def main(bundle: str, home: str, redis_url: str, port: str) -> None:
 
 
 if __name__ == "__main__":
-    serving.deployer.MODULE = "tests.e2e.faulty_deploying"
+    serving.local.deployer.MODULE = "tests.e2e.faulty_deploying"
     main(*sys.argv[1:])

@@ -1,7 +1,7 @@
-"""As `serving.deploying`, with the ingress of `faulty`; replicas import that class by its name."""
+"""As `serving.local.deploying`, with the ingress of `faulty`; replicas import that class by its name."""
 
 import serving.deployments.ingress
-from serving.deploying import main
+from serving.local.deploying import main
 from tests.e2e.faulty import FaultyIngress
 
 if __name__ == "__main__":

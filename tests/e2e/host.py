@@ -18,7 +18,7 @@ from serving.config import (
     ServeConfig,
     ShadowConfig,
 )
-from serving.runtime import running
+from serving.local.runtime import running
 from serving.settings import Settings
 from training.ray_session import joined_ray
 

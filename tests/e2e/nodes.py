@@ -100,7 +100,7 @@ def kill(node: subprocess.Popen[bytes]) -> None:
 
 
 def main(bundle: str, home: str, redis_url: str, port: str) -> None:
-    from serving.runtime import running
+    from serving.local.runtime import running
     from serving.settings import Settings
     from training.ray_session import joined_ray
 

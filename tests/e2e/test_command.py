@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from features.embedded import EmbeddedRedis
-from serving import guard
-from serving.ports import free_block
+from serving.local import guard
+from serving.local.ports import free_block
 from tests.e2e.conftest import command
 
 
@@ -65,7 +65,7 @@ def test_a_run_beside_another_answers_and_leaves_nothing_when_stopped(
                 break
         assert f"http://127.0.0.1:{port}" in banner, process.stderr and process.stderr.read()
         assert "_raylet" not in Path(f"/proc/{process.pid}/maps").read_text()  # Ray is in others' memory
-        assert not {"serving.deploying", "log_monitor.py", "monitor.py"} & _programs(process.pid)
+        assert not {"serving.local.deploying", "log_monitor.py", "monitor.py"} & _programs(process.pid)
         [tag] = {_tag(pid) for pid in _children(process.pid)} - {None}
         assert httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code == 200
         with command("recommend", "nobody", "--url", f"http://127.0.0.1:{port}") as asked:

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from features.embedded import EmbeddedRedis
-from serving.ports import free_block
+from serving.local.ports import free_block
 from tests.e2e.conftest import ANSWER_S, ROOT, hosted
 
 SCALED_S = 120.0

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from features.embedded import EmbeddedRedis
-from serving.ports import free_block
+from serving.local.ports import free_block
 from tests.e2e.conftest import Cluster, command
 from tests.e2e.traffic import change, entry, tried
 from tests.observability.answers import asked, assert_every_query_answers

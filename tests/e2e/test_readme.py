@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from serving.config import ServeConfig
-from serving.ports import free_block
+from serving.local.ports import free_block
 from serving.settings import Settings
 from tests.chart.test_commands import wrong
 

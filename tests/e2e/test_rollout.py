@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from features.embedded import EmbeddedRedis
-from serving.ports import free_block
+from serving.local.ports import free_block
 from serving.traffic import BUCKETS, bucket
 from tests.e2e.conftest import ANSWER_S, ROOT, hosted
 from tests.e2e.faulty import FAULTY

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from k8s.errors import Unavailable
 from k8s.guardrails import Guardrails, Signals, judge
 from k8s.signals import PrometheusSource
-from serving.ports import free_block
+from serving.local.ports import free_block
 from tests.k8s.loopback import FakePrometheus, Loopback, running
 
 

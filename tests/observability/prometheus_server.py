@@ -13,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from serving.ports import free_block
+from serving.local.ports import free_block
 from tests.observability.answers import CHART
 
 START_S = 60.0

@@ -19,7 +19,7 @@ from serving.cache import LatestAnswers
 from serving.config import CacheConfig, ShadowConfig, Traffic
 from serving.engine import Engine
 from serving.live import Live
-from serving.ports import free_block
+from serving.local.ports import free_block
 from serving.prometheus import PrometheusRecorder
 from serving.shadow import Shadows
 from serving.traffic import Table

@@ -134,7 +134,7 @@ def test_a_filter_that_is_no_object_is_refused_before_anything_is_sent(text: str
 
 def test_the_client_and_doctor_import_neither_torch_nor_ray_nor_feast() -> None:
     code = (
-        "import sys, serving.client_cli, serving.cli, serving.preflight; "
+        "import sys, serving.client_cli, serving.cli, serving.local.preflight; "
         "sys.exit(bool({'torch', 'ray', 'feast', 'pyarrow', 'pandas'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

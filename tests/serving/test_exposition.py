@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.deployments.exposition import FRESH_S
-from serving.ports import free_block
+from serving.local.ports import free_block
 
 ROOT = Path(__file__).resolve().parents[2]
 

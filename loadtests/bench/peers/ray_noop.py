@@ -22,9 +22,9 @@ import redis.asyncio
 from fastapi import FastAPI
 
 from loadtests.bench.peers.host import PATH, Options, patient
-from serving.guard import RUN_ID, Guard
-from serving.local_ray import ANSWER_S, LOGICAL_CPUS, QUIET, environment, ray_environment
-from serving.ports import free_block
+from serving.local.guard import RUN_ID, Guard
+from serving.local.ports import free_block
+from serving.local.ray_settings import ANSWER_S, LOGICAL_CPUS, QUIET, environment, ray_environment
 from training.ray_session import own_ray
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Noop:
 
 @contextmanager
 def running(port: int, replicas: int, redis_url: str) -> Iterator[None]:
-    """As `serving.runtime.running`, without a bundle and over a Redis that runs already."""
+    """As `serving.local.runtime.running`, without a bundle and over a Redis that runs already."""
     with ExitStack() as stack:
         folder, tag = Path(tempfile.mkdtemp(prefix="mq", dir="/tmp")), secrets.token_hex(8)
         stack.callback(Guard(tag, folder).release)

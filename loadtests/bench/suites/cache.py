@@ -23,7 +23,7 @@ from loadtests.bench.result import Goal, Section, Spread
 from loadtests.bench.rounds import Effort, in_turn
 from loadtests.bench.suites.peers import BODIES, WARM_S
 from loadtests.bench.world import World
-from serving.ports import free_block
+from serving.local.ports import free_block
 
 REPLICAS = 2
 """Of Marquee: as many as the machine of the goals has cores."""

@@ -26,7 +26,7 @@ from loadtests.bench.peers.pipeline import Caller, calling
 from loadtests.bench.result import Goal, Section, Table
 from loadtests.bench.rounds import Effort, in_turn
 from loadtests.bench.world import World
-from serving.ports import free_block
+from serving.local.ports import free_block
 
 RATES = (50.0, 150.0)
 """Requests a second of the open loops: well below what one worker can answer on two cores, and near it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.bench.processes import Served, serving
-from serving.ports import free_block
+from serving.local.ports import free_block
 
 APPLICATION = """
 import json

@@ -18,7 +18,7 @@ from loadtests.bench.processes import (
     stop,
     tree,
 )
-from serving.ports import free_block
+from serving.local.ports import free_block
 
 PARENT = """
 import subprocess, sys

@@ -18,7 +18,7 @@ from loadtests.bench.peers.arms import Arms, started, write_repository
 from loadtests.bench.peers.environments import NoEnvironment
 from loadtests.bench.peers.triton_app import TritonScorer
 from loadtests.bench.peers.triton_server import MODEL
-from serving.ports import free_block
+from serving.local.ports import free_block
 from serving.ranking.ranker import AdditiveScorer
 from serving.types import CandidateBatch, History, Query
 from training.bundle import read_bundle

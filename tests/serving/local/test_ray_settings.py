@@ -13,7 +13,7 @@ from serving.config import (
     PlacementConfig,
     ServeConfig,
 )
-from serving.local_ray import LOGICAL_CPUS, environment, fitted, ray_environment
+from serving.local.ray_settings import LOGICAL_CPUS, environment, fitted, ray_environment
 
 EVERYWHERE = dict.fromkeys(("retrieval", "ranking", "diversity", "explain"), Placement.DEPLOYMENT)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serving import deployer
 from serving.config import ServeConfig
-from serving.deployer import Deployer, StartFailed, ended
-from serving.deploying import obey
+from serving.local import deployer
+from serving.local.deployer import Deployer, StartFailed, ended
+from serving.local.deploying import obey
 
 CONFIG = ServeConfig(bundle="nowhere").model_dump(mode="json")
 NO_REDIS = "redis://127.0.0.1:1/0"

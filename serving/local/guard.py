@@ -4,7 +4,7 @@ The guard is a small process that waits for end-of-file on its input. That comes
 dies in any way. The guard then ends every process whose environment carries the run's tag (children inherit
 it, `/proc` shows it) and removes the run's folder. Without `/proc`, on macOS, it finds no process to end.
 
-Does not belong here: an orderly stop (`serving.runtime`).
+Does not belong here: an orderly stop (`serving.local.runtime`).
 """
 
 from __future__ import annotations

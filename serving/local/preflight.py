@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from serving.ports import check_port
+from serving.local.ports import check_port
 from serving.settings import SettingError, Settings
 
 PYTHON = (3, 11)

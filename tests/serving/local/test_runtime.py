@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from serving import guard
-from serving.deployer import StartFailed
-from serving.ports import PORT_BLOCK, check_port, free_block
-from serving.preflight import findings
-from serving.runtime import write_admin_token
+from serving.local import guard
+from serving.local.deployer import StartFailed
+from serving.local.ports import PORT_BLOCK, check_port, free_block
+from serving.local.preflight import findings
+from serving.local.runtime import write_admin_token
 from serving.settings import SettingError, Settings
 
 
@@ -55,7 +55,7 @@ def test_a_block_leaves_out_ports_that_are_in_use() -> None:
 
 def test_a_block_leaves_out_the_port_that_is_to_be_taken_later(monkeypatch: pytest.MonkeyPatch) -> None:
     block = free_block()
-    monkeypatch.setattr("serving.ports.BLOCK_STARTS", range(block[0], block[-1], PORT_BLOCK))
+    monkeypatch.setattr("serving.local.ports.BLOCK_STARTS", range(block[0], block[-1], PORT_BLOCK))
     assert free_block() == block
     with pytest.raises(SettingError, match="no 25 free ports"):
         free_block(beside=block[3])
@@ -94,7 +94,7 @@ time.sleep(60)
 PARENT = """
 import os, subprocess, sys
 from pathlib import Path
-from serving.guard import RUN_ID, Guard
+from serving.local.guard import RUN_ID, Guard
 tag, folder, child = sys.argv[1:]
 guard = Guard(tag, Path(folder))
 os.environ[RUN_ID] = tag

@@ -1,7 +1,7 @@
 """One run on this machine: Redis, Ray and Serve started in order, and nothing of them left at the end.
 
 A run has its own short folder, ports and token, so that runs stand side by side; only PORT is given. Ray and
-Serve are used by a process that ends once the run has started (`serving.deploying`); this one keeps the run,
+Serve are used by a process that ends once the run has started (`local.deploying`); this one keeps the run,
 and is small. Ray reads its settings when it is imported, so only what is imported in the block may join it.
 
 Does not belong here: what the user sees (`serving.cli`), and clusters that exist already.
@@ -21,10 +21,10 @@ from pathlib import Path
 
 from features import embedded
 from serving.config import ServeConfig, Traffic
-from serving.deployer import Deployer, StartFailed, adopt_orphans, ended
-from serving.guard import RUN_ID, Guard
-from serving.local_ray import ANSWER_S, LOGICAL_CPUS, environment, fitted, ray_environment, ray_port
-from serving.ports import check_port, free_block
+from serving.local.deployer import Deployer, StartFailed, adopt_orphans, ended
+from serving.local.guard import RUN_ID, Guard
+from serving.local.ports import check_port, free_block
+from serving.local.ray_settings import ANSWER_S, LOGICAL_CPUS, environment, fitted, ray_environment, ray_port
 from serving.settings import Settings
 from serving.wanted import WantedTraffic
 

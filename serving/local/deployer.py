@@ -1,6 +1,6 @@
-"""Has `serving.deploying` do what needs a bundle, Ray or Serve in memory, and ends what that left running.
+"""Has `local.deploying` do what needs a bundle, Ray or Serve in memory, and ends what that left running.
 
-Does not belong here: the steps themselves, and their order (`serving.runtime`).
+Does not belong here: the steps themselves, and their order (`serving.local.runtime`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ killed to be gone."""
 RAYLET = "raylet"
 """The name of the process that has Ray's workers and agents below it."""
 
-MODULE = "serving.deploying"
+MODULE = "serving.local.deploying"
 
 
 class StartFailed(Exception):

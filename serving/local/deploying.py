@@ -2,7 +2,7 @@
 done. Ray and what was deployed stay; `marquee serve`, which keeps them, is then a small process.
 
 Obeys lines of JSON, {"step": …, and what it takes}, and answers each with one: {"value": …}, {"failed": why},
-or {"broken": traceback}. Does not belong here: in which order, and what the user sees (`serving.runtime`).
+or {"broken": traceback}. Does not belong here: in which order, and what the user sees (`local.runtime`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from features.marker import materialized
 from features.redis_address import RedisUrlError
 from features.store import OnlineStoreError
 from serving.config import ServeConfig, Traffic
-from serving.deployer import StartFailed
-from serving.local_ray import ANSWER_S, LOGICAL_CPUS, QUIET, WORKER_START, placed
+from serving.local.deployer import StartFailed
+from serving.local.ray_settings import ANSWER_S, LOGICAL_CPUS, QUIET, WORKER_START, placed
 from training.bundle import read_bundle
 from training.manifest import BundleError
 from training.ray_session import lasting_ray

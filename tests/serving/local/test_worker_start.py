@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from serving.local_ray import WORKER_START
+from serving.local.ray_settings import WORKER_START
 
 CODE = f"""
 import importlib, sys

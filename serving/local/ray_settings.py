@@ -1,7 +1,7 @@
 """What Ray, Serve and HAProxy are told where a run has a machine to itself: settings, files, ports, and CPU
 reservations that fit. On Kubernetes the chart says the same (`charts/marquee`).
 
-Does not belong here: starting and stopping them (`serving.runtime`).
+Does not belong here: starting and stopping them (`serving.local.runtime`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Ray also starts this many workers in advance, and each costs a second of CPU."""
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 """Serve's own logs: what it says of every request is in our metrics."""
 
-WORKER_START = "serving.worker_start"
+WORKER_START = "serving.local.worker_start"
 """The module that Ray's workers import first; by name, as it imports Ray."""
 
 ANSWER_S = 30.0
