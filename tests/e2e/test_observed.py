@@ -46,7 +46,8 @@ def keep_busy(
     change(admin, entry(bundle_dir, 100), entry(other_bundle))
     os.kill(redis.pid, signal.SIGSTOP)
     try:
-        assert "features" in admin.post(RECOMMEND, json={"user_id": users[0]}).json()["degraded"]
+        stranger = {"user_id": "of whom no row is kept"}
+        assert "features" in admin.post(RECOMMEND, json=stranger).json()["degraded"]
     finally:
         os.kill(redis.pid, signal.SIGCONT)
     items = [item["id"] for item in admin.post(RECOMMEND, json={"user_id": users[0]}).json()["items"]]

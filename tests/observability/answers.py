@@ -24,8 +24,10 @@ CHART = Path(__file__).parents[2] / "charts/marquee/files"
 NOT_HERE: Mapping[str, str] = {
     "ray_node_gpus_utilization": "needs an NVIDIA GPU: Ray reads it from the driver",
     "ray_node_gram_used": "needs an NVIDIA GPU: Ray reads it from the driver",
+    "ray_cluster_active_nodes": "needs Ray's autoscaler, which a run on one machine leaves out",
 }
-"""Series that no machine without a GPU can make, and why. One that is there after all has to go from here."""
+"""Series that a run on one machine without a GPU cannot make, and why. One that is there after all has to go
+from here."""
 
 PATIENCE_S = 90.0
 """Seconds for scrapes, rules and rates to have something; a bound, not an expectation."""

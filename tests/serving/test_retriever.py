@@ -11,7 +11,8 @@ from serving.stages import Source
 from serving.types import CandidateBatch, Query
 from tests.serving.doubles import FixedSource, batch_of, fails, hangs, query_of
 
-WITHIN_S = 0.05
+WITHIN_S = 60.0
+"""Seconds; a busy machine must not cost a source its time."""
 
 
 class Refusing(FixedSource):
@@ -34,8 +35,8 @@ def asked() -> Query:
     return query_of(deadline=time.monotonic() + 10)
 
 
-async def brought(*sources: Source) -> tuple[Any, ...]:
-    return await Holding(sources).retrieve("v1", asked(), WITHIN_S)
+async def brought(*sources: Source, within_s: float = WITHIN_S) -> tuple[Any, ...]:
+    return await Holding(sources).retrieve("v1", asked(), within_s)
 
 
 async def test_each_source_answers_in_its_place() -> None:
@@ -53,7 +54,7 @@ async def test_each_source_answers_in_its_place() -> None:
 
 async def test_one_that_hangs_is_given_up_and_the_others_are_kept() -> None:
     hanging, quick = await brought(
-        FixedSource("hanging", fault=hangs), FixedSource("quick", batch=batch_of([7]))
+        FixedSource("hanging", fault=hangs), FixedSource("quick", batch=batch_of([7])), within_s=0.05
     )
     assert hanging == "TimeoutError"
     assert quick.item_index.tolist() == [7]
