@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from serving.config import (
+    Budgets,
     CacheConfig,
     DeploymentConfig,
     DeploymentsConfig,
@@ -32,10 +33,12 @@ DISTRIBUTED = PlacementConfig(
 
 def main(bundle: str, home: str, redis_url: str, port: str) -> None:
     sizes = DeploymentsConfig(ranking=DeploymentConfig(num_gpus=1))
-    # A kept answer would hide that a stage is gone; the fused application keeps answers.
+    # A kept answer would hide that a stage is gone; the fused application keeps answers. All sources are one
+    # call here: while Ray starts a replica on a busy machine, it may take longer than the default gives them.
     config = ServeConfig(
         bundle=bundle,
         placement=DISTRIBUTED,
+        budgets=Budgets(source=2_000),
         deployments=sizes,
         cache=CacheConfig(items=0),
         shadow=ShadowConfig(share=1),
