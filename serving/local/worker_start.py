@@ -10,7 +10,7 @@ import sys
 # only meanwhile: in a replica Feast imports it afterwards.
 _hidden = sys.modules.setdefault("pandas", None) is None  # type: ignore[arg-type]  # None: not to be had
 try:
-    import ray.serve  # noqa: F401
+    import ray.serve  # noqa: F401 - for its being imported
 finally:
     if _hidden:
         del sys.modules["pandas"]

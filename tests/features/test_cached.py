@@ -323,7 +323,7 @@ async def test_a_pause_of_this_process_loses_nothing(
     monkeypatch.setattr(invalidation, "PERIOD_S", 0.2)
     lost: list[bool] = []
     told = store.listening
-    store.listening = lambda yes: (lost.append(yes), told(yes))[1]  # type: ignore[method-assign]
+    store.listening = lambda yes: (lost.append(yes), told(yes))[1]  # type: ignore[method-assign]  # a spy
     await store.read_users(["u1"])
     await asyncio.sleep(0.3)
     with Redis.from_url(server.url) as client:
