@@ -130,7 +130,10 @@ class Autoscaling(_Model):
     min_replicas: PositiveInt = Field(1, description="0 is unreliable in Ray since 2.51")
     max_replicas: PositiveInt = 1
     target_ongoing_requests: PositiveFloat = Field(
-        4, description="requests; half of max_ongoing_requests leaves room while a replica starts"
+        2,
+        description="in a replica at a time, on average: one is computed while another waits. Of a stage "
+        "apart, calls, each of which carries up to `serving.hops.LARGEST` requests: 64 that an ingress holds "
+        "are 4 calls, so a higher aim would be met by a stage that cannot follow",
     )
     upscale_delay_s: NonNegativeFloat = Field(5, description="s; Ray's 30 s is too late for a spike")
     downscale_delay_s: NonNegativeFloat = Field(120, description="s; a replica takes seconds to warm")
