@@ -8,18 +8,22 @@ which takes as long as a message from Redis to here. Where it does not promise, 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
+import numpy as np
 from cachetools import LRUCache
+from numpy.typing import NDArray
 
 from features.coalesced import CoalescingStore
 from features.feast_redis import UserKeys
 from features.feast_store import FeastOnlineStore
 from features.invalidation import listen
 from features.schema import FeatureSchema
-from features.store import FeatureBatch, OnlineStore
+from features.store import Column, FeatureBatch, OnlineStore
 
 
 def online_store(schema: FeatureSchema, redis_url: str, rows: int) -> OnlineStore:
@@ -77,7 +81,7 @@ class CachingStore:
             self._rows[user_id] = mark
         row = await self._store.read_users([user_id])
         if self._rows.get(user_id) is mark:
-            self._rows[user_id] = row
+            row = self._rows[user_id] = _lasting(row)
         return row
 
     def heard(self, keys: Sequence[bytes] | None) -> None:
@@ -90,3 +94,19 @@ class CachingStore:
     def listening(self, yes: bool) -> None:
         self._promised = yes
         self._rows.clear()
+
+
+def _lasting(row: FeatureBatch) -> FeatureBatch:
+    """The same row with ids that exist once, in however many users' histories they are: they were half of
+    what a row takes. Read with others, a row would also keep all their ids alive."""
+    return replace(row, columns={name: _shared(column) for name, column in row.columns.items()})
+
+
+def _shared(column: Column) -> Column:
+    """A column of one cell; one of ids is copied."""
+    if column.dtype != np.object_ or not isinstance(column[0], np.ndarray) or column[0].dtype != np.object_:
+        return column
+    ids: NDArray[np.object_] = np.array([sys.intern(one) for one in column[0]], np.object_)
+    shared = np.empty(1, np.object_)
+    shared[0] = ids
+    return shared

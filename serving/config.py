@@ -84,7 +84,7 @@ class CacheConfig(_Model):
     rows: NonNegativeInt = Field(
         4_096,
         description="users whose online rows are kept, least recently used first out, 0 to keep none; about "
-        "11 kB each, so 45 MB when full. Redis 6 or Valkey tells of what is written",
+        "6 kB each, so 24 MB when full. Redis 6 or Valkey tells of what is written",
     )
 
 

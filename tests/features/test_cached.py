@@ -202,6 +202,15 @@ async def gone(store: CachingStore, user_id: str) -> None:
     await until(lambda: user_id not in store._rows)
 
 
+async def test_an_id_is_in_memory_once_however_many_histories_hold_it(store: CachingStore) -> None:
+    rows = [await store.read_users([user_id]) for user_id in WORLD.users["user_id"].to_pylist()]
+    objects: dict[str, set[int]] = {}
+    for one in (one for row in rows for one in row.columns["history_items"][0]):
+        objects.setdefault(one, set()).add(id(one))
+    assert sum(len(row.columns["history_items"][0]) for row in rows) > len(objects)
+    assert {len(same) for same in objects.values()} == {1}
+
+
 Write = Callable[[Redis, bytes], object]
 
 

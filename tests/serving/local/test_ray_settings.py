@@ -25,7 +25,7 @@ def test_two_runs_have_neither_ports_nor_files_nor_tokens_in_common(tmp_path: Pa
         folder.mkdir()
         made.append(ray_environment(folder, ports))
     first, second = made
-    own = {name for name in first if "PORT" in name or "LOC" in name or "PATH" in name or "TOKEN" in name}
+    own = {name for name in first if "PORT" in name or "_LOC" in name or "PATH" in name or "TOKEN" in name}
     assert {name for name in own if first[name] == second[name]} == set()
     assert {name for name in own if name.endswith("_PORT")} >= {"RAY_SERVE_HAPROXY_STATS_PORT"}
 
