@@ -32,6 +32,7 @@ FUSED, DISTRIBUTED, NOOP, CACHED = (
 )
 FASTAPI, LITSERVE, BENTOML, TRITON = "FastAPI", "LitServe", "BentoML", "FastAPI + Triton"
 FASTAPI_TOGETHER = "FastAPI + Marquee's micro-batching"
+LITSERVE_TOGETHER = "LitServe + its batching"
 
 READY_S = 180.0
 """Seconds to become ready: on two busy cores Ray Serve has taken over a minute."""
@@ -157,6 +158,10 @@ class Arms:
     def litserve(self) -> Arm:
         _needs("litserve")
         return self._peer(LITSERVE, "litserve_app")
+
+    def litserve_together(self) -> Arm:
+        _needs("litserve")
+        return self._peer(LITSERVE_TOGETHER, "litserve_together_app")
 
     def bentoml(self, *, make: bool) -> Arm:
         return self._peer(BENTOML, "bentoml_app", environment("bentoml", make=make))

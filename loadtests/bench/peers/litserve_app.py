@@ -30,10 +30,9 @@ class Recommend(litserve.LitAPI):  # type: ignore[misc] # it has no types
         return self._host.response(output)
 
 
-def main() -> None:
-    options = Options.read("The pipeline behind LitServe.")
+def serve(api: litserve.LitAPI, options: Options) -> None:
     server = litserve.LitServer(
-        Recommend(options.bundle, options.redis_url),
+        api,
         accelerator="cpu",
         workers_per_device=options.workers,
         healthcheck_path="/readyz",
@@ -47,6 +46,11 @@ def main() -> None:
         generate_client_file=False,
         access_log=False,
     )
+
+
+def main() -> None:
+    options = Options.read("The pipeline behind LitServe.")
+    serve(Recommend(options.bundle, options.redis_url), options)
 
 
 if __name__ == "__main__":

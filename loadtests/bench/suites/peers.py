@@ -19,7 +19,7 @@ import psutil
 
 from loadtests.bench import inputs, load, processes
 from loadtests.bench.peers import answers, figures, ray_noop
-from loadtests.bench.peers.arms import NOOP, Arm, Arms, Running, started
+from loadtests.bench.peers.arms import LITSERVE_TOGETHER, NOOP, Arm, Arms, Running, started
 from loadtests.bench.peers.environments import NoEnvironment
 from loadtests.bench.peers.figures import MANY, Measured, Pipeline
 from loadtests.bench.peers.pipeline import Caller, calling
@@ -52,8 +52,9 @@ scores and reasons for the same requests before it was measured. Requests: the m
 `loadtests.traffic`; no cache of answers (the rows of users who ask again, and what the pipeline remembers \
 of them, are kept in every arm); budgets so wide that no answer is cut short, \
 access logs off. Marquee's replica reads and computes as one what is asked for at the same moment; a \
-peer's worker runs the pipeline for every request, as its documentation has it, and one arm shows what \
-the same gathering, put in by hand, does for FastAPI. The load generators (wrk, Locust) run on the \
+peer's worker runs the pipeline for every request, as its documentation has it. Two arms show what the \
+same gathering does elsewhere: put in by hand behind FastAPI, and fed by LitServe's own batching, with no \
+wait (with one of 5 or 30 ms it was slower still). The load generators (wrk, Locust) run on the \
 same cores. Arms are measured in turn, while the others are suspended."""
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,11 @@ def choose(arms: Arms, effort: Effort) -> Chosen:
     if not effort.quick:
         peers.insert(1, arms.distributed())
         peers.append(arms.fastapi_together())
-        more |= {"BentoML": partial(arms.bentoml, make=True), "Triton": partial(arms.triton, make=True)}
+        more |= {
+            LITSERVE_TOGETHER: arms.litserve_together,
+            "BentoML": partial(arms.bentoml, make=True),
+            "Triton": partial(arms.triton, make=True),
+        }
     for name, make in more.items():
         try:
             peers.append(make())
