@@ -17,9 +17,10 @@ from features import embedded
 from features.embedded import EmbeddedRedis, EmbeddedRedisError, redis_url
 
 PARENT = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from features.embedded import EmbeddedRedis
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs behind it without
 with EmbeddedRedis(Path(sys.argv[1])) as server:
     print(server.pid, server.url, flush=True)
     sys.stdin.read()
