@@ -2,8 +2,8 @@
 HTTP overhead are counted. An ASGI ingress like Marquee's, and one FastAPI route with a small constant answer.
 
 Two more routes do the least that two things Marquee does can cost, and so show what limits it: asking two
-deployments one after the other, as where retrieval and ranking run apart, and reading a value from Redis, as
-for an answer that is kept.
+deployments one after the other, as where retrieval and ranking run apart, and validating a request before an
+answer of the usual size, as where the answer is kept.
 """
 
 from __future__ import annotations
@@ -18,29 +18,25 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import redis.asyncio
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 
 from loadtests.bench.peers.host import PATH, Options, patient
 from serving.local.guard import RUN_ID, Guard
 from serving.local.ports import free_block
 from serving.local.ray_settings import ANSWER_S, LOGICAL_CPUS, QUIET, environment, ray_environment
+from serving.schemas import RecommendationRequest, bounds
 from training.ray_session import own_ray
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
-HOPS, ROW = "/hops", "/row"
+HOPS, VALIDATED = "/hops", "/validated"
 
 CANDIDATES = bytes(8_000)
 """What crosses: about what 500 candidates take, as ids, sources and scores."""
 
-KEY = "bench:row"
-ROW_BYTES = 2_000
-"""A value of about the size of a user's packed row."""
-
-READ_S = 5.0
-"""Seconds that Redis may take."""
+ANSWER = b'{"items": "%s"}' % (b"a" * 2_135)
+"""JSON of about the size of ten plain recommendations."""
 
 
 class Echo:
@@ -53,15 +49,14 @@ class Echo:
 class Noop:
     """The ingress replica."""
 
-    def __init__(self, redis_url: str, first: DeploymentHandle[Any], second: DeploymentHandle[Any]) -> None:
+    def __init__(self, first: DeploymentHandle[Any], second: DeploymentHandle[Any]) -> None:
         self._first, self._second = (
             handle.options(request_serialization="pickle", response_serialization="pickle").take.remote
             for handle in (first, second)
         )
-        self._redis = redis.asyncio.from_url(redis_url, socket_timeout=READ_S, socket_connect_timeout=READ_S)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        app = FastAPI()
+        app, within = FastAPI(), bounds(patient("none"))
 
         @app.post(PATH)
         async def nothing() -> dict[str, str]:
@@ -71,9 +66,10 @@ class Noop:
         async def hops() -> dict[str, int]:
             return {"bytes": len(await self._second(await self._first(CANDIDATES)))}
 
-        @app.post(ROW)
-        async def row() -> dict[str, int]:
-            return {"bytes": len(await self._redis.get(KEY))}
+        @app.post(VALIDATED)
+        async def validated(request: Request) -> Response:
+            RecommendationRequest.parse(await request.body(), within)
+            return Response(ANSWER, media_type="application/json")
 
         @app.get("/readyz")
         async def ready() -> dict[str, str]:
@@ -83,18 +79,18 @@ class Noop:
 
 
 @contextmanager
-def running(port: int, replicas: int, redis_url: str) -> Iterator[None]:
-    """As `serving.local.runtime.running`, without a bundle and over a Redis that runs already."""
+def running(port: int, replicas: int) -> Iterator[None]:
+    """As `serving.local.runtime.running`, without a bundle and without Redis."""
     with ExitStack() as stack:
         folder, tag = Path(tempfile.mkdtemp(prefix="mq", dir="/tmp")), secrets.token_hex(8)
         stack.callback(Guard(tag, folder).release)
         stack.enter_context(environment({RUN_ID: tag, **ray_environment(folder, free_block())}))
         stack.enter_context(own_ray(folder / "r", num_cpus=LOGICAL_CPUS))
-        _deploy(port, replicas, redis_url)
+        _deploy(port, replicas)
         yield
 
 
-def _deploy(port: int, replicas: int, redis_url: str) -> None:
+def _deploy(port: int, replicas: int) -> None:
     from ray import serve
     from ray.serve.config import HTTPOptions
 
@@ -106,16 +102,12 @@ def _deploy(port: int, replicas: int, redis_url: str) -> None:
         http_options=HTTPOptions(host="127.0.0.1", port=port, request_timeout_s=ANSWER_S),
         logging_config=QUIET,
     )
-    with redis.Redis.from_url(redis_url, socket_timeout=READ_S, socket_connect_timeout=READ_S) as client:
-        client.set(KEY, bytes(ROW_BYTES))
     sizes = options(patient("none").deployments.ingress)
     del sizes["autoscaling_config"]
     sizes["ray_actor_options"] = {"num_cpus": LOGICAL_CPUS / 4 / replicas}
     echo = serve.deployment(**sizes, num_replicas=1)(Echo)
     ingress = serve.deployment(**sizes, num_replicas=replicas)(serve.ingress()(Noop))
-    application = ingress.bind(
-        redis_url, echo.options(name="First").bind(), echo.options(name="Second").bind()
-    )
+    application = ingress.bind(echo.options(name="First").bind(), echo.options(name="Second").bind())
     serve.run(application, route_prefix="/", logging_config=QUIET)
 
 
@@ -124,7 +116,7 @@ def main() -> None:
     stop = threading.Event()
     for which in (signal.SIGINT, signal.SIGTERM):
         signal.signal(which, lambda *_: stop.set())
-    with running(options.port, options.workers, options.redis_url):
+    with running(options.port, options.workers):
         stop.wait()
 
 

@@ -70,7 +70,7 @@ def _round(cached: Running, noop: Running, effort: Effort, world: World, hot: Pa
     noop.resume()
     load.closed(noop.url, hot, 1, WARM_S)
     unit = load.closed(noop.url, hot, 1, effort.seconds)
-    row = load.closed(urljoin(noop.url, ray_noop.ROW), hot, 1, effort.seconds)
+    validated = load.closed(urljoin(noop.url, ray_noop.VALIDATED), hot, 1, effort.seconds)
     noop.suspend()
     cached.resume()
     load.closed(cached.url, hot, 1, WARM_S)
@@ -81,7 +81,7 @@ def _round(cached: Running, noop: Running, effort: Effort, world: World, hot: Pa
     mixture = partly_new(world, 2 * turn + 1, caching.REPEATED)
     zipf = load.closed(cached.url, mixture, MANY, effort.seconds)
     found, missed = (now - then for now, then in zip(caching.lookups(cached.url), before, strict=True))
-    return Cached(unit, row, hit, hits, misses, zipf, found / (found + missed))
+    return Cached(unit, validated, hit, hits, misses, zipf, found / (found + missed))
 
 
 def everybody(world: World) -> Path:

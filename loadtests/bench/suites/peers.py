@@ -53,9 +53,9 @@ scores and reasons for the same requests before it was measured. Requests: the m
 of them, are kept in every arm); budgets so wide that no answer is cut short, \
 access logs off. Marquee's replica reads and computes as one what is asked for at the same moment; a \
 peer's worker runs the pipeline for every request, as its documentation has it. Two arms show what the \
-same gathering does elsewhere: put in by hand behind FastAPI, and fed by LitServe's own batching, with no \
-wait (with one of 5 or 30 ms it was slower still). The load generators (wrk, Locust) run on the \
-same cores. Arms are measured in turn, while the others are suspended."""
+same gathering does elsewhere: put in by hand behind FastAPI, and fed by LitServe's own batching, at its \
+default of no wait. The load generators (wrk, Locust) run on the same cores. Arms are measured in turn, \
+while the others are suspended."""
 
 log = logging.getLogger(__name__)
 

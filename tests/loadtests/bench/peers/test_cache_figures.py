@@ -11,7 +11,7 @@ def load(p50: float, rate: float = 100.0) -> Load:
 
 ROUND = Cached(
     noop=load(0.5),
-    row=load(0.75),
+    validated=load(0.75),
     hit=load(1.0),
     hits=load(10.0, 1_000.0),
     misses=load(60.0, 250.0),
@@ -23,7 +23,7 @@ ROUND = Cached(
 def test_a_hit_is_counted_in_no_ops() -> None:
     hit, rate, late = cache_figures.goals([ROUND])
     assert hit.found.values == (pytest.approx(2.0),)
-    assert "reads Redis once takes 1.50 of a no-op" in hit.limit
+    assert "and nothing else, takes 1.50 of a no-op" in hit.limit
     assert not rate.reached
     assert late.found.values == (60.0,)
     assert late.limit == "at that rate 32 connections wait 50 ms in the mean; the p99 of hits alone is 30"
