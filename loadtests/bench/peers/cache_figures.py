@@ -18,8 +18,8 @@ class Cached:
     """One round.
 
     Attributes:
-        noop, validated, hit: one connection; the no-op, one that validates the request and answers with as many
-            bytes as a hit, and answers from the cache.
+        noop, validated, hit: one connection; the no-op, one that validates the request and answers with as
+            many bytes as a hit, and answers from the cache.
         hits, misses: 32 connections; every answer from the cache, and none.
         zipf: 32 connections, of which `share` were answered from the cache.
     """
@@ -71,8 +71,9 @@ def goals(rounds: Sequence[Cached]) -> list[Goal]:
             hit.over(unit),
             "at most",
             1.5,
-            f"p50 {hit.median:.2f} ms for a hit, {unit.median:.2f} ms for the no-op; to validate the same request "
-            f"and to answer with as many bytes, and nothing else, takes {least.over(unit).median:.2f} of a no-op",
+            f"p50 {hit.median:.2f} ms for a hit, {unit.median:.2f} ms for the no-op; to validate the same "
+            "request and to answer with as many bytes, and nothing else, takes "
+            f"{least.over(unit).median:.2f} of a no-op",
         ),
         Goal(
             "Zipf users, 7 of 10 from the cache: requests/s",
