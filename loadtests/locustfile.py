@@ -176,7 +176,8 @@ class Person(FastHttpUser):
                     tally.answered((time.perf_counter() - started) * 1e3, answer)
                     self.met.extend(shown := [item["id"] for item in answer["items"]])
                     return shown
-                response.failure(f"status {response.status_code}: {response.text[:200]}")
+                said = response.text or ""  # None where the connection broke
+                response.failure(f"status {response.status_code}: {said[:200]}")
             if attempt == 0:
                 tally.fail(who.get("user_id", ""))
             refused = 400 <= response.status_code < 500 and response.status_code != 429

@@ -20,14 +20,14 @@ ROOT = Path(__file__).parents[2]
 
 
 class Server(ThreadingHTTPServer):
-    """Answers like Marquee, and every `failing`-th request with 503."""
+    """Answers like Marquee, and every `failing`-th request with 503, or, where `broken`, not at all."""
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, failing: int) -> None:
+    def __init__(self, failing: int, broken: bool) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.failing = failing
+        self.failing, self.broken = failing, broken
         self.paths: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
         self.lock = threading.Lock()
@@ -44,6 +44,9 @@ class Handler(BaseHTTPRequestHandler):
             self.server.bodies.append(body)
             number = len(self.server.bodies)
         failed = self.server.failing and number % self.server.failing == 0
+        if failed and self.server.broken:
+            self.close_connection = True
+            return
         items = [] if failed else [{"id": str(each)} for each in range(body["count"])]
         answer = json.dumps({"items": items, "degraded": [], "model": {"version": "v1"}}).encode()
         self.send_response(503 if failed else 200)
@@ -56,8 +59,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(failing: int = 0) -> Iterator[Server]:
-    with Server(failing) as server:
+def serving(failing: int = 0, broken: bool = False) -> Iterator[Server]:
+    with Server(failing, broken) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -94,11 +97,12 @@ def test_people_ask_look_and_ask_again_and_a_good_service_is_kept(tmp_path: Path
         assert any("user_id" in body for body in server.bodies)
 
 
+@pytest.mark.parametrize("broken", [False, True], ids=["refused", "broken off"])
 @pytest.mark.parametrize(("retries", "lost"), [("1", False), ("0", True)])
 def test_a_bad_service_is_named_and_a_retry_saves_what_it_can(
-    tmp_path: Path, retries: str, lost: bool
+    tmp_path: Path, retries: str, lost: bool, broken: bool
 ) -> None:
-    with serving(failing=3) as server:
+    with serving(failing=3, broken=broken) as server:
         code, report, said = locust(server, tmp_path / "report.json", "--retries", retries)
     assert code == 1
     assert "requests failed" in said
