@@ -19,6 +19,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+PEOPLE = 20
+
+
 class Server(ThreadingHTTPServer):
     """Answers like Marquee, and every `failing`-th request with 503, or, where `broken`, not at all."""
 
@@ -74,7 +77,8 @@ def locust(server: Server, report: Path, *more: str) -> tuple[int, dict[str, Any
     done = subprocess.run(
         [
             *(sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless"),
-            *("--host", f"http://127.0.0.1:{server.server_port}", "--users", "20", "--spawn-rate", "20"),
+            *("--host", f"http://127.0.0.1:{server.server_port}"),
+            *("--users", str(PEOPLE), "--spawn-rate", str(PEOPLE)),
             *("--run-time", "8s", "--report", str(report), "--max-p99-ms", "10000", *more),
         ],
         cwd=ROOT,
@@ -91,7 +95,9 @@ def test_people_ask_look_and_ask_again_and_a_good_service_is_kept(tmp_path: Path
         code, report, said = locust(server, tmp_path / "report.json", "--shape", "spike")
         assert code == 0, said
         assert report["missed"] == []
-        assert report["asked"] == sum(server.paths.values()) == sum(report["versions"].values())
+        answered, arrived = sum(report["versions"].values()), sum(server.paths.values())
+        # Whoever is asking when the time is over is cut off, before or after the server has read it.
+        assert answered <= arrived <= report["asked"] <= answered + PEOPLE
         assert server.paths["/v1/recommendations"] > 0
         assert server.paths["similar"] > 0
         assert any("user_id" in body for body in server.bodies)
