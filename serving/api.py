@@ -70,6 +70,7 @@ def create_api(
         version=API_VERSION,
         summary="Recommendations, similar items and ranking, with reasons.",
         redirect_slashes=False,
+        openapi_url=None,
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},
         middleware=[
@@ -82,6 +83,8 @@ def create_api(
     app.router.route_class = _RawRoute
     _recommendation_routes(app, api)
     _operation_routes(app, api)
+    app.openapi_url = "/openapi.json"
+    app.setup()  # after our routes: routing looks at one after the other, and nobody asks often for documents
     app.openapi = cache(partial(openapi.document, app, within))  # type: ignore[method-assign]  # FastAPI documents it
     return app
 
@@ -170,10 +173,11 @@ class _Api:
 
 
 def _check_media_type(request: Request) -> None:
-    media_type, _, _ = request.headers.get("content-type", "").partition(";")
-    if media_type.strip().lower() != "application/json":
+    headers: dict[bytes, bytes] = dict(request.scope["headers"])
+    media_type, _, _ = headers.get(b"content-type", b"").partition(b";")
+    if media_type.strip().lower() != b"application/json":
         raise Problem(415, "send the body with Content-Type: application/json")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise Problem(415, "send the body without a Content-Encoding")
 
 

@@ -36,8 +36,7 @@ class LatestAnswers:
 
     def find(self, query: Query) -> Recommendation | None:
         key = _key(query)
-        kept = None if key is None else self._kept.get(key)
-        return None if kept is None else replace(kept, query=query)
+        return None if key is None else self._kept.get(key)
 
     def keep(self, recommendation: Recommendation) -> None:
         """An answer larger than the whole cache is not kept."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 from serving import tracing
 from serving.errors import InvalidFilter
@@ -15,13 +15,7 @@ from serving.metrics import Recorder
 from serving.types import Step
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Passed:
-    """How many candidates a stage let through; whoever runs the stage says it."""
-
-    candidates: int = 0
+Failure = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 
 @dataclass(slots=True)
@@ -37,18 +31,9 @@ class Ledger:
     timings_ms: dict[str, float] = field(default_factory=dict)
     degraded: list[str] = field(default_factory=list)
 
-    @contextmanager
-    def stage(self, name: str, candidates_in: int = 0) -> Iterator[Passed]:
+    def stage(self, name: str, candidates_in: int = 0) -> Passage:
         """One stage, timed, counted and traced, however it ends."""
-        passed, started = Passed(), time.perf_counter()
-        with tracing.span(name) as span:
-            try:
-                yield passed
-            finally:
-                seconds = time.perf_counter() - started
-                self.timings_ms[name] = seconds * 1e3
-                self.recorder.stage(name, seconds, candidates_in, passed.candidates)
-                tracing.counted(span, candidates_in, passed.candidates)
+        return Passage(self, name, candidates_in)
 
     def lose(self, stage: str, reason: str) -> None:
         self.degraded.append(stage)
@@ -79,3 +64,31 @@ class Ledger:
         """A stage that somebody else ran and timed."""
         self.timings_ms[step.stage] = step.ms
         self.recorder.stage(step.stage, step.ms / 1e3, step.candidates_in, step.candidates_out)
+
+
+class Passage:
+    """A request's passage through one stage. A class and no generator, which takes twice as long; and a
+    request has ten.
+
+    Attributes:
+        candidates: how many the stage let through; whoever runs it says it.
+    """
+
+    __slots__ = ("_candidates_in", "_ledger", "_name", "_span", "_started", "candidates")
+
+    def __init__(self, ledger: Ledger, name: str, candidates_in: int) -> None:
+        self._ledger, self._name, self._candidates_in = ledger, name, candidates_in
+        self.candidates = 0
+
+    def __enter__(self) -> Self:
+        self._started = time.perf_counter()
+        self._span = tracing.span(self._name)
+        self._span.__enter__()
+        return self
+
+    def __exit__(self, *failure: *Failure) -> None:
+        seconds = time.perf_counter() - self._started
+        self._ledger.timings_ms[self._name] = seconds * 1e3
+        self._ledger.recorder.stage(self._name, seconds, self._candidates_in, self.candidates)
+        tracing.counted(self._candidates_in, self.candidates)
+        self._span.__exit__(*failure)

@@ -121,7 +121,7 @@ class RecommendationPipeline:
             found = self.cache.find(query)
             passed.candidates = 0 if found is None else len(found.batch)
         self.recorder.cache(found is not None)
-        return None if found is None else replace(found, timings_ms=ledger.timings_ms)
+        return None if found is None else replace(found, query=query, timings_ms=ledger.timings_ms)
 
     async def record(self, recommendation: Recommendation) -> None:
         """Runs the side effects, after the response has gone."""

@@ -82,7 +82,7 @@ class AnswerCache(Protocol):
     would be computed, but for what a moment's delay may change."""
 
     def find(self, query: Query) -> Recommendation | None:
-        """An answer kept for an equal query, hydrated like this one; its query is this one."""
+        """An answer kept for an equal query, hydrated like this one. Its query and timings are nobody's."""
         ...
 
     def keep(self, recommendation: Recommendation) -> None: ...

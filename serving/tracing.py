@@ -33,7 +33,8 @@ CARRIED = {b"traceparent": "traceparent", b"tracestate": "tracestate"}
 SERVICE = "marquee"
 """What traces call this platform where OTEL_SERVICE_NAME does not say."""
 
-_tracer: Tracer = NoOpTracer()
+_OFF = NoOpTracer()
+_tracer: Tracer = _OFF
 _NOTHING = nullcontext(INVALID_SPAN)
 
 
@@ -41,7 +42,7 @@ def start() -> None:
     """Exports this process's spans as the OTEL_* variables say. Once in a process. The exporter's thread
     holds a bounded queue (OTEL_BSP_MAX_QUEUE_SIZE, 2,048 spans) and drops what does not fit."""
     global _tracer
-    if not isinstance(_tracer, NoOpTracer):
+    if _tracer is not _OFF:
         return
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -63,9 +64,13 @@ def exchange(method: str, headers: Iterable[tuple[bytes, bytes]], request_id: st
     return _tracer.start_span(method, context=parent, kind=SpanKind.SERVER, attributes=attributes)
 
 
-@contextmanager
-def inside(span: Span) -> Iterator[None]:
+def inside(span: Span) -> AbstractContextManager[object]:
     """What runs within is part of this exchange, which is over afterwards, answered or not."""
+    return _NOTHING if span is INVALID_SPAN else _inside(span)
+
+
+@contextmanager
+def _inside(span: Span) -> Iterator[None]:
     with trace.use_span(span, record_exception=False, set_status_on_exception=False):
         try:
             yield
@@ -108,9 +113,10 @@ def span(name: str, attributes: Mapping[str, str | int] | None = None) -> Abstra
     )
 
 
-def counted(span: Span, candidates_in: int, candidates_out: int) -> None:
-    """Says of a stage's span how many candidates it was given and let through."""
-    if span.is_recording():
+def counted(candidates_in: int, candidates_out: int) -> None:
+    """Says in the current span, a stage's, how many candidates it was given and let through."""
+    if recorded():
+        span = trace.get_current_span()
         span.set_attribute("marquee.candidates.in", candidates_in)
         span.set_attribute("marquee.candidates.out", candidates_out)
 

@@ -25,7 +25,7 @@ from serving.schemas import (
     Session,
     SimilarRequest,
 )
-from serving.types import Diversity, Explanation, History, Int32, Query, Recommendation
+from serving.types import NO_ITEMS, Diversity, Explanation, History, Int32, Query, Recommendation
 from training.catalogue import Catalogue
 
 ITEMS_JSON = "items.json"
@@ -98,6 +98,8 @@ def similar_query(request: SimilarRequest, item_id: str, catalogue: Catalogue, a
 
 def _known(item_ids: Sequence[str], catalogue: Catalogue) -> Int32:
     """The indices of the ids that the catalogue holds."""
+    if not item_ids:
+        return NO_ITEMS
     index = catalogue.indices(item_ids)
     return index[index >= 0]
 
