@@ -31,7 +31,18 @@ from loadtests.bench.world import World
 SUITES = {
     # name: the module that has `run(effort, world)`; in the order of the page
     name: f"loadtests.bench.suites.{name}"
-    for name in ("peers", "cache", "layers", "tracing", "models", "retrieval", "features", "scale", "gpu")
+    for name in (
+        "peers",
+        "floor",
+        "cache",
+        "layers",
+        "tracing",
+        "models",
+        "retrieval",
+        "features",
+        "scale",
+        "gpu",
+    )
 }
 
 DOCS = Path("docs")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SUITES = ("peers", "cache", "layers", "models", "retrieval", "features", "scale", "gpu")
+SUITES = ("peers", "floor", "cache", "layers", "models", "retrieval", "features", "scale", "gpu")
 LIMIT_S = 1_800
 """Seconds after which it counts as hanging."""
 

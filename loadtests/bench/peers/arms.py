@@ -11,14 +11,14 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 
 from loadtests.bench import processes
-from loadtests.bench.peers import triton_server
+from loadtests.bench.peers import ray_bare, triton_server
 from loadtests.bench.peers.environments import ROOT, NoEnvironment, environment
 from loadtests.bench.peers.host import PATH, patient
 from serving.config import CacheConfig, Placement, PlacementConfig, ServeConfig
@@ -31,6 +31,7 @@ FUSED, DISTRIBUTED, NOOP, CACHED = (
     "Marquee, cached",
 )
 FASTAPI, LITSERVE, BENTOML, TRITON = "FastAPI", "LitServe", "BentoML", "FastAPI + Triton"
+BARE = "the pipeline in a bare Ray Serve application"
 FASTAPI_TOGETHER = "FastAPI + Marquee's micro-batching"
 LITSERVE_TOGETHER = "LitServe + its batching"
 
@@ -148,6 +149,12 @@ class Arms:
 
     def noop(self) -> Arm:
         return self._peer(NOOP, "ray_noop")
+
+    def bare(self, bodies: Path) -> Arm:
+        arm = self._peer(BARE, "ray_bare")
+        program = arm.programs[0]
+        asked = {**program.env, ray_bare.ASKED: str(bodies)}
+        return replace(arm, programs=(replace(program, env=asked),))
 
     def fastapi(self) -> Arm:
         return self._peer(FASTAPI, "fastapi_app")

@@ -36,6 +36,10 @@ class Caller:
         together = self._told_of(Calls(seconds, at_once=MANY, together=True))
         return Pipeline(one["p50_ms"], one["cpu_ms"], paused["p50_ms"], many["cpu_ms"], together["cpu_ms"])
 
+    def p50_ms(self, calls: Calls) -> float:
+        """Of calls made in this way. Raises PipelineFailed."""
+        return float(self._told_of(calls)["p50_ms"])
+
     def _told_of(self, calls: Calls) -> dict[str, Any]:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(asdict(calls)) + "\n")

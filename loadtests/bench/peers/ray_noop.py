@@ -13,7 +13,7 @@ import secrets
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from serving.schemas import RecommendationRequest, bounds
 from training.ray_session import own_ray
 
 if TYPE_CHECKING:
+    from ray.serve.deployment import Application
     from ray.serve.handle import DeploymentHandle
 
 HOPS, VALIDATED = "/hops", "/validated"
@@ -79,22 +80,24 @@ class Noop:
 
 
 @contextmanager
-def running(port: int, replicas: int) -> Iterator[None]:
-    """As `serving.local.runtime.running`, without a bundle and without Redis."""
+def running(port: int, bind: Callable[[], Application]) -> Iterator[None]:
+    """An application as `serving.local.runtime.running` runs ours, without a bundle and without Redis.
+
+    Args:
+        bind: makes it, once Serve has its settings, which it reads as it is imported.
+    """
     with ExitStack() as stack:
         folder, tag = Path(tempfile.mkdtemp(prefix="mq", dir="/tmp")), secrets.token_hex(8)
         stack.callback(Guard(tag, folder).release)
         stack.enter_context(environment({RUN_ID: tag, **ray_environment(folder, free_block())}))
         stack.enter_context(own_ray(folder / "r", num_cpus=LOGICAL_CPUS))
-        _deploy(port, replicas)
+        _deploy(port, bind)
         yield
 
 
-def _deploy(port: int, replicas: int) -> None:
+def _deploy(port: int, bind: Callable[[], Application]) -> None:
     from ray import serve
     from ray.serve.config import HTTPOptions
-
-    from serving.app import options
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     serve.start(
@@ -102,22 +105,44 @@ def _deploy(port: int, replicas: int) -> None:
         http_options=HTTPOptions(host="127.0.0.1", port=port, request_timeout_s=ANSWER_S),
         logging_config=QUIET,
     )
+    serve.run(bind(), route_prefix="/", logging_config=QUIET)
+
+
+def deployment(shell: type, replicas: int) -> Any:
+    """Of Marquee's size, as many times, whatever is asked of it."""
+    from ray import serve
+
+    from serving.app import options
+
     sizes = options(patient("none").deployments.ingress)
     del sizes["autoscaling_config"]
     sizes["ray_actor_options"] = {"num_cpus": LOGICAL_CPUS / 4 / replicas}
-    echo = serve.deployment(**sizes, num_replicas=1)(Echo)
-    ingress = serve.deployment(**sizes, num_replicas=replicas)(serve.ingress()(Noop))
-    application = ingress.bind(echo.options(name="First").bind(), echo.options(name="Second").bind())
-    serve.run(application, route_prefix="/", logging_config=QUIET)
+    return serve.deployment(**sizes, num_replicas=replicas)(shell)
+
+
+def noop(replicas: int) -> Application:
+    from ray import serve
+
+    echo = deployment(Echo, 1)
+    ingress = deployment(serve.ingress()(Noop), replicas)
+    application: Application = ingress.bind(
+        echo.options(name="First").bind(), echo.options(name="Second").bind()
+    )
+    return application
+
+
+def serve_until_told(port: int, bind: Callable[[], Application]) -> None:
+    """Runs the application until SIGINT or SIGTERM."""
+    stop = threading.Event()
+    for which in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(which, lambda *_: stop.set())
+    with running(port, bind):
+        stop.wait()
 
 
 def main() -> None:
     options = Options.read("A Ray Serve application that does nothing.")
-    stop = threading.Event()
-    for which in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(which, lambda *_: stop.set())
-    with running(options.port, options.workers):
-        stop.wait()
+    serve_until_told(options.port, lambda: noop(options.workers))
 
 
 if __name__ == "__main__":

@@ -143,6 +143,7 @@ def test_results_of_another_format_are_refused_before_anything_is_measured(
 def test_every_suite_has_its_place() -> None:
     assert list(cli.SUITES) == [
         "peers",
+        "floor",
         "cache",
         "layers",
         "tracing",

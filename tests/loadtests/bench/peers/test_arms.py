@@ -38,7 +38,7 @@ def test_the_three_ways_to_run_marquee_differ_in_one_thing_each(arms: Arms) -> N
 
 
 def test_the_redis_password_is_on_no_command_line(arms: Arms) -> None:
-    for arm in (arms.fused(), arms.fastapi(), arms.noop(), arms.litserve()):
+    for arm in (arms.fused(), arms.fastapi(), arms.noop(), arms.litserve(), arms.bare(Path("bodies"))):
         assert "secret" not in " ".join(map(str, arm.programs[-1].command))
         assert arm.programs[-1].env["REDIS_URL"] == "redis://secret@somewhere"
 
