@@ -171,8 +171,7 @@ class Person(FastHttpUser):
         for attempt in range(1 + self.retries):
             started = time.perf_counter()
             with self.client.post(path, json=body, name=name, catch_response=True) as response:
-                if response.status_code == 200:
-                    answer = response.json()
+                if (answer := _whole(response)) is not None:
                     tally.answered((time.perf_counter() - started) * 1e3, answer)
                     self.met.extend(shown := [item["id"] for item in answer["items"]])
                     return shown
@@ -186,3 +185,13 @@ class Person(FastHttpUser):
             gevent.sleep(RETRY_S)
         tally.lost += 1
         return []
+
+
+def _whole(response: Any) -> Any | None:
+    """The answer; None where there is none, or its connection broke off after the head."""
+    if response.status_code != 200:
+        return None
+    try:
+        return response.json()
+    except (ValueError, TypeError):
+        return None

@@ -116,7 +116,8 @@ def main(bundle: str, home: str, redis_url: str, port: str) -> None:
     ):
         print(json.dumps({"url": run.url}), flush=True)
         for line in sys.stdin:
-            print(json.dumps(obey(line.strip(), bundle, node)), flush=True)
+            # In one piece: Ray prints what its workers say from a thread of its own.
+            print(json.dumps(obey(line.strip(), bundle, node)) + "\n", end="", flush=True)
 
 
 def obey(command: str, bundle: str, node: subprocess.Popen[bytes]) -> dict[str, object]:

@@ -42,7 +42,8 @@ class Nodes:
         assert self.process.stdout is not None
         self.process.stdin.write(f"{command}\n")
         self.process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        lines = iter(self.process.stdout.readline, "")
+        answer: dict[str, Any] = json.loads(next(line for line in lines if line.startswith("{")))
         return answer
 
 
