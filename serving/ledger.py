@@ -67,8 +67,7 @@ class Ledger:
 
 
 class Passage:
-    """A request's passage through one stage. A class and no generator, which takes twice as long; and a
-    request has ten.
+    """A request's passage through one stage. A class, as a generator takes longer and a request has ten.
 
     Attributes:
         candidates: how many the stage let through; whoever runs it says it.

@@ -52,7 +52,7 @@ class History:
 
     @staticmethod
     def empty() -> History:
-        """The same one each time: making three arrays took as long as finding an answer in the cache."""
+        """The same one each time."""
         return _NO_HISTORY
 
     def last(self, length: int) -> History:
