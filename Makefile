@@ -6,10 +6,10 @@ BIN    := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check bench load install clean chart
+.PHONY: help serve test test-all test-cluster check bench load install clean chart
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Settings (environment or make VAR=value): PORT HOST MARQUEE_HOME REDIS_URL DATASET DATASET_PATH"
 
 serve: $(VENV)/.runtime ## Install, fetch data, train, evaluate, and serve on http://HOST:PORT
@@ -20,8 +20,15 @@ serve: $(VENV)/.runtime ## Install, fetch data, train, evaluate, and serve on ht
 	@$(BIN)/marquee evaluate
 	@exec $(BIN)/marquee serve
 
-test: check ## Check the code and run every test
-	$(BIN)/python -m pytest --numprocesses 2
+test: check ## Check the code and run its tests
+	$(BIN)/python -m pytest --numprocesses 2 --ignore tests/cluster -m "not slow"
+
+test-all: $(VENV)/.dev ## Run what takes minutes of its own, which test leaves out
+	$(BIN)/python -m pytest --numprocesses 2 --ignore tests/cluster -m slow
+
+test-cluster: $(VENV)/.dev ## Test the chart on the cluster of KUBECONFIG, which has KubeRay and MARQUEE_IMAGE
+	@[ -n "$$KUBECONFIG" ] || { echo "KUBECONFIG names no cluster: see k8s/prerequisites/README.md"; exit 2; }
+	$(BIN)/python -m pytest tests/cluster
 
 check: $(VENV)/.dev ## Lint, types and layers
 	$(BIN)/ruff check .

@@ -1,0 +1,74 @@
+"""Runs in the client's pod (`client`): asks once, or at a steady rate until its input ends.
+
+    python -c "<this>" once URL PATH BODY
+    python -c "<this>" load URL RATE USERS
+
+Requests of a load go out by the clock, whether or not earlier ones are answered, every other one on a new
+connection, and none is tried twice: what client apps would see is counted.
+"""
+
+import asyncio
+import json
+import sys
+from collections import Counter
+from typing import Any
+
+import httpx
+
+TIMEOUT_S = 10.0
+
+
+async def once(url: str, path: str, body: str) -> None:
+    async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S) as http:
+        sent = json.loads(body)
+        answer = await (http.get(path) if sent is None else http.post(path, json=sent))
+    try:
+        shown = answer.json()
+    except ValueError:
+        shown = answer.text
+    print(json.dumps({"status": answer.status_code, "body": shown}))
+
+
+async def load(url: str, rate: str, users: str) -> None:
+    asked, names = 0, json.loads(users)
+    failures: Counter[str] = Counter()
+    versions: Counter[str] = Counter()
+    tiers: Counter[str] = Counter()
+    degraded = 0
+
+    async def ask(http: httpx.AsyncClient, turn: int) -> None:
+        nonlocal degraded
+        closing = {"Connection": "close"} if turn % 2 else None
+        body = {"user_id": names[turn % len(names)], "count": 5}
+        try:
+            answer = await http.post("/v1/recommendations", json=body, headers=closing)
+        except httpx.HTTPError as error:
+            failures[type(error).__name__] += 1
+            return
+        if answer.status_code != 200:
+            failures[str(answer.status_code)] += 1
+            return
+        said: dict[str, Any] = answer.json()
+        versions[said["model"]["version"]] += 1
+        tiers[said["tier"]] += 1
+        degraded += bool(said["degraded"])
+
+    ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    pending: set[asyncio.Task[None]] = set()
+    async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S) as http:
+        print("asking", flush=True)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while not ended.done():
+            task = asyncio.create_task(ask(http, asked))
+            asked += 1
+            pending.add(task)
+            task.add_done_callback(pending.discard)
+            await asyncio.sleep(max(0.0, began + asked / float(rate) - loop.time()))
+        await asyncio.gather(*pending)
+    counted = {"failures": failures, "versions": versions, "tiers": tiers, "degraded": degraded}
+    print(json.dumps({"sent": asked, **counted}))
+
+
+if __name__ == "__main__":
+    asyncio.run({"once": once, "load": load}[sys.argv[1]](*sys.argv[2:]))

@@ -1,0 +1,91 @@
+"""A namespace of its own on the cluster that KUBECONFIG names: kind, or any with KubeRay and the image.
+
+    make test-cluster                                    # MARQUEE_IMAGE=marquee/marquee:<version>
+
+An install takes minutes, so the tests share one release where they can. Namespaces go when the tests end,
+also when they fail.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.cluster.kube import kubectl
+
+collect_ignore_glob = [] if "KUBECONFIG" in os.environ else ["test_*.py"]
+
+
+@contextmanager
+def temporary_namespace(purpose: str) -> Iterator[str]:
+    """A namespace in which only restricted pods run, with Redis' password in it."""
+    name = f"marquee-{purpose}-{secrets.token_hex(3)}"
+    kubectl("create", "namespace", name)
+    try:
+        kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+        password = f"--from-literal=redis-password={secrets.token_hex(16)}"
+        kubectl("--namespace", name, "create", "secret", "generic", "marquee-redis", password)
+        yield name
+    finally:
+        kubectl("delete", "namespace", name, "--wait=false")
+
+
+def put_tables(namespace: str, claim: str, image: str, users: int, items: int, interactions: int) -> None:
+    """A claim with a synthetic world's tables as CSV, such as a team would bring: written by a pod."""
+    script = f"""
+import pyarrow.csv as csv
+from training.data.synthetic import synthesize
+tables = synthesize({users}, {items}, {interactions}, seed=1)
+genres = tables.items["genres"].to_pylist()
+joined = [["|".join(names) for names in genres]]
+items = tables.items.drop_columns(["genres"]).append_column("genres[]", joined)
+for name, table in (("interactions", tables.interactions), ("items", items), ("users", tables.users)):
+    csv.write_csv(table, f"/tables/{{name}}.csv")
+"""
+    volume = {"name": "tables", "persistentVolumeClaim": {"claimName": claim}}
+    container = {
+        "name": "put",
+        "image": image,
+        "command": ["python", "-c", script],
+        "volumeMounts": [{"name": "tables", "mountPath": "/tables"}],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    pod_security = {
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "fsGroup": 1000,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    spec = {
+        "restartPolicy": "Never",
+        "containers": [container],
+        "volumes": [volume],
+        "securityContext": pod_security,
+    }
+    storage = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    made = [
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": claim}, "spec": storage},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"put-{claim}"}, "spec": spec},
+    ]
+    document = json.dumps({"apiVersion": "v1", "kind": "List", "items": made})
+    kubectl("--namespace", namespace, "apply", "--filename", "-", stdin=document)
+    kubectl(
+        "--namespace",
+        namespace,
+        "wait",
+        f"pod/put-{claim}",
+        "--for=jsonpath={.status.phase}=Succeeded",
+        "--timeout=240s",
+        timeout_s=250,
+    )
+
+
+def marquee(*arguments: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
+    """The command line of this checkout, against the cluster."""
+    command = [sys.executable, "-m", "marquee", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
