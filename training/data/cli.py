@@ -90,9 +90,14 @@ class _Shown:
 def _show(manifest: Manifest, directory: Path, reused: bool) -> None:
     about, counts = manifest.about, manifest.counts
     first, last = (datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d") for second in manifest.window)
-    density = counts["interactions"] / (counts["users"] * counts["items"])
     table = Table(show_header=False, title=escape(about.name), title_justify="left", title_style="bold")
-    table.add_row("interactions", f"{counts['interactions']:,} ({density:.2%} of all pairs)")
+    table.add_row(
+        "interactions", f"{counts['interactions']:,} ({manifest.density:.2%} of all pairs have met)"
+    )
+    table.add_row(
+        "repeats", f"{manifest.facts.repeats:.1%} of the interactions are of a pair that met before"
+    )
+    table.add_row("duplicates", f"{manifest.facts.duplicates:,} copies of an event were dropped")
     table.add_row("items", f"{counts['items']:,}")
     table.add_row("users", f"{counts['users']:,}")
     table.add_row("window", f"{first} to {last}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 FILE_NAME = "dataset.json"
-FORMAT = 1
+FORMAT = 2
 """Raised when the tables' meaning changes, so that older data is ingested anew."""
 
 TABLE_NAMES = ("interactions", "items", "users")
@@ -89,6 +89,27 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found in a data set while it was read.
+
+    Attributes:
+        timed: whether the source gave times; else the order of its rows is the time.
+        duplicates: events dropped because they were there before, with the same user, item, value and time.
+        pairs: distinct pairs of user and item among the events kept.
+        repeats: share of the events kept, 0 to 1, whose pair of user and item was there before.
+    """
+
+    timed: bool = True
+    duplicates: int = 0
+    pairs: int = 0
+    repeats: float = 0.0
+
+
+PLAIN = Facts()
+"""Of a source with times of which nothing else is known yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """`dataset.json`.
 
@@ -97,6 +118,7 @@ class Manifest:
         counts: rows of each table.
         window: unix seconds of the first and the last interaction.
         bytes: size of each Parquet file, by which a half-copied folder is found out.
+        facts: what was found while reading.
     """
 
     about: About
@@ -104,6 +126,12 @@ class Manifest:
     counts: Mapping[str, int]
     window: tuple[int, int]
     bytes: Mapping[str, int]
+    facts: Facts
+
+    @property
+    def density(self) -> float:
+        """Share of all pairs of user and item, 0 to 1, that have met."""
+        return self.facts.pairs / max(self.counts["users"] * self.counts["items"], 1)
 
     @property
     def rejected(self) -> int:
@@ -141,4 +169,4 @@ def _from_json(raw: dict[str, Any]) -> Manifest:
     )
     about = About(**{**raw["about"], "inputs": inputs})
     first, last = raw["window"]
-    return Manifest(about, raw["request"], raw["counts"], (first, last), raw["bytes"])
+    return Manifest(about, raw["request"], raw["counts"], (first, last), raw["bytes"], Facts(**raw["facts"]))

@@ -25,7 +25,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from training.data.manifest import FILE_NAME, TABLE_NAMES, About, DataError, Manifest
+from training.data.manifest import FILE_NAME, PLAIN, TABLE_NAMES, About, DataError, Facts, Manifest
+from training.data.repeats import without_duplicates
 
 ID = pa.dictionary(pa.int32(), pa.string())
 INTERACTIONS = pa.schema(
@@ -44,12 +45,18 @@ class Tables:
     items: pa.Table
     users: pa.Table
     about: About
+    facts: Facts = PLAIN
 
     @staticmethod
     def assemble(
-        interactions: pa.Table, items: pa.Table | None, users: pa.Table | None, about: About
+        interactions: pa.Table,
+        items: pa.Table | None,
+        users: pa.Table | None,
+        about: About,
+        facts: Facts = PLAIN,
     ) -> Tables:
-        """Tables from what was read: ids without a row get one, after the others, in order of appearance.
+        """Tables from what was read: ids without a row get one, after the others, in order of appearance;
+        of an event that was delivered more than once only the first row stays.
 
         Raises:
             DataError: there is no interaction.
@@ -57,11 +64,13 @@ class Tables:
         if not interactions.num_rows:
             raise DataError(f"{about.source}: no interaction to learn from")
         interactions = interactions.select(INTERACTIONS.names).cast(INTERACTIONS)
+        interactions, facts = without_duplicates(interactions, facts)
         return Tables(
             interactions,
             _with_missing(items, "item_id", interactions["item_id"]),
             _with_missing(users, "user_id", interactions["user_id"]),
             about,
+            facts,
         )
 
     def write(self, directory: Path, request: Mapping[str, object] | None = None) -> Manifest:
@@ -102,7 +111,9 @@ class Tables:
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{directory} cannot be read ({error}): run `marquee data --force`") from error
         return Tables(
-            **{**read, "interactions": read["interactions"].unify_dictionaries()}, about=manifest.about
+            **{**read, "interactions": read["interactions"].unify_dictionaries()},
+            about=manifest.about,
+            facts=manifest.facts,
         )
 
     def _manifest(self, directory: Path, request: Mapping[str, object]) -> Manifest:
@@ -113,6 +124,7 @@ class Tables:
             counts={name: getattr(self, name).num_rows for name in TABLE_NAMES},
             window=(window["min"], window["max"]),
             bytes={name: (directory / f"{name}.parquet").stat().st_size for name in TABLE_NAMES},
+            facts=self.facts,
         )
 
 

@@ -100,7 +100,7 @@ def test_half_a_data_set_is_refused_with_what_to_do(tmp_path: Path, harm: str) -
     elif harm == "no json":
         manifest.write_text("{")
     elif harm == "format":
-        manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 99'))
+        manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 99'))
     elif harm == "short table":
         (target / "items.parquet").write_bytes(b"PAR1")
     elif harm == "no table":
