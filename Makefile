@@ -14,10 +14,7 @@ help: ## Show this list
 
 serve: $(VENV)/.runtime ## Install, fetch data, train, evaluate, and serve on http://HOST:PORT
 	@$(BIN)/marquee doctor
-	@$(BIN)/marquee data
-	@$(BIN)/marquee features
-	@$(BIN)/marquee train
-	@$(BIN)/marquee evaluate
+	@$(BIN)/marquee bootstrap
 	@exec $(BIN)/marquee serve
 
 test: check ## Check the code and run its tests

@@ -9,11 +9,13 @@ import typer
 
 COMMANDS = {
     # command: (module that has the function or group of that name, what `marquee --help` says of it)
+    "bootstrap": ("k8s.bootstrap_cli", "From nothing to a bundle: data, features, train, evaluate, publish."),
     "doctor": ("serving.cli", "Check that this machine can run Marquee."),
     "data": ("training.data.cli", "Fetch or read a data set and write it in the common schema."),
     "features": ("features.cli", "Build the features and materialise them into Redis."),
     "train": ("training.cli", "Train the models and write a bundle; or submit, list, cancel on a cluster."),
     "evaluate": ("serving.evaluation_cli", "Evaluate the served pipeline on held-out interactions."),
+    "publish": ("training.publish_cli", "Copy a bundle to the store that replicas read."),
     "serve": ("serving.cli", "Serve a bundle over HTTP on Ray Serve."),
     "exporter": ("serving.exporter_cli", "Show Prometheus the metrics of all replicas of a pod."),
     "recommend": ("serving.client_cli", "Ask a running server for a user's recommendations."),

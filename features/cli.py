@@ -10,9 +10,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from features.answering import answering
 from features.console import fail
 from features.embedded import EmbeddedRedisError
 from features.prepare import PrepareError, Report, prepare, read_schema
@@ -33,10 +35,15 @@ def features(
         typer.Option(envvar="REDIS_URL", help="Redis to write to; else the embedded one."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build anew even if nothing has changed.")] = False,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for a Redis that does not answer yet.")
+    ] = 0.0,
 ) -> None:
     """Build the features and materialise them into Redis."""
     console, began = Console(), time.monotonic()
     try:
+        if redis_url:
+            answering(redis_url, wait, lambda line: console.print(escape(line), soft_wrap=True))
         with _progress(console) as report:
             done = prepare(home, redis_url or None, force, report)
         schema = read_schema(home / "features")

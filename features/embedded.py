@@ -6,20 +6,19 @@ between it and a Redis of one's own. Does not belong here: what is stored.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import secrets
-import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO
+
+from features.with_parent import die_with_parent
 
 START_TIMEOUT_S = 30.0
 """Seconds to become ready: milliseconds when empty, a few seconds for each GB of log to replay."""
@@ -119,7 +118,7 @@ class EmbeddedRedis:
                     stderr=subprocess.STDOUT,
                     cwd=self.directory,
                     start_new_session=True,
-                    preexec_fn=_die_with_parent(),
+                    preexec_fn=die_with_parent(),
                     pass_fds=(lock.fileno(),),  # the directory stays locked for as long as the server lives
                 )
             except OSError as error:
@@ -234,20 +233,6 @@ def _binary() -> str:
         return str(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
         raise EmbeddedRedisError(f"{error} Set REDIS_URL to a Redis of your own.") from error
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """What the child runs before it becomes the server: prctl(2) PR_SET_PDEATHSIG. Linux only."""
-    if sys.platform != "linux":
-        return None
-    prctl, pr_set_pdeathsig, parent = ctypes.CDLL(None).prctl, 1, os.getpid()
-
-    def arrange() -> None:
-        prctl(pr_set_pdeathsig, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before the line above
-            os._exit(1)
-
-    return arrange
 
 
 def _free_port() -> int:
