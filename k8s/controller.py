@@ -1,4 +1,5 @@
-"""`marquee rollout watch`: drives every rollout that has a record, one turn each, for ever.
+"""`marquee rollout watch`: drives every rollout that has a record, one turn each, for ever; and does what
+else is to be done again and again (`chores`).
 
 Does not belong here: one rollout's turn (`k8s.driver`).
 """
@@ -6,7 +7,7 @@ Does not belong here: one rollout's turn (`k8s.driver`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -67,11 +68,13 @@ class Controller:
     """Attributes:
     signals: makes a source for a target.
     said: told each decision.
+    chores: done once a round beside the rollouts.
     """
 
     fleet: Fleet
     signals: Callable[[Target], SignalSource | None]
     said: Said
+    chores: Sequence[Callable[[], None]] = ()
     _drivers: dict[str, Driver] = field(default_factory=dict, init=False)
 
     def run(self) -> None:
@@ -84,6 +87,11 @@ class Controller:
         Returns:
             s until the next round.
         """
+        for chore in self.chores:
+            try:
+                chore()
+            except ControlError as error:
+                log.warning("%s", error)
         try:
             targets = self.fleet.targets()
         except ControlError as error:

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -17,6 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from k8s import console
+from k8s.bounds import carry_bounds
 from k8s.console import (
     DEFAULT_NAME,
     Context,
@@ -229,7 +231,8 @@ def watch(
         else:
             api, where = cluster(kubeconfig, context, namespace)
             source = _source(None, prometheus, matchers or f'namespace="{where}"')
-            controller = Controller(NamespaceFleet(api, where), lambda _: source, shown.said)
+            bounds = partial(carry_bounds, api, where)
+            controller = Controller(NamespaceFleet(api, where), lambda _: source, shown.said, [bounds])
         controller.run()
 
 

@@ -46,6 +46,11 @@ def pods(found: Object) -> list[Pod]:
     return list(_walk(found, name(found), {}))
 
 
+def is_head(pod: Pod) -> bool:
+    """Ray's head in a RayService."""
+    return pod.where.startswith("RayService/") and ".headGroupSpec." in pod.where
+
+
 def _walk(node: Any, where: str, labels: dict[str, str]) -> Iterator[Pod]:
     if isinstance(node, list):
         for index, each in enumerate(node):

@@ -131,6 +131,19 @@ def test_the_head_serves_nothing(service: dict[str, Any]) -> None:
     assert head["rayStartParams"]["num-cpus"] == "0"
 
 
+def test_kuberay_finds_its_finalizer_and_has_nothing_to_write(chart: Chart) -> None:
+    """It would write the whole object, own its lists from then on, and Helm 4 would not get them back."""
+    assert chart.one("RayService", *REQUIRED)["metadata"]["finalizers"] == ["ray.io/rayservice-finalizer"]
+
+
+def test_a_cluster_is_not_held_for_ever_by_state_that_is_gone(chart: Chart) -> None:
+    """KubeRay gives a RayService's annotations to its RayClusters, and reads this one there, in seconds."""
+    found = chart.one("RayService", *REQUIRED)
+    limit_s = int(found["metadata"]["annotations"]["ray.io/gcs-ft-deletion-timeout"])
+    head = found["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
+    assert 2 * head["terminationGracePeriodSeconds"] < limit_s
+
+
 def test_a_worker_leaves_slowly_and_apart_from_the_others(workers: list[dict[str, Any]]) -> None:
     for group in workers:
         spec = group["template"]["spec"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from tests.chart.pods import Pod, pods
+from tests.chart.pods import Pod, is_head, pods
 from tests.chart.rendering import Object
 from tests.chart.test_network import selects
 
@@ -50,7 +50,8 @@ def test_config_maps_and_claims_that_are_mounted_exist(objects: list[Object]) ->
 
 def test_every_account_is_used(objects: list[Object]) -> None:
     """One without a pod would be rights that nobody needs."""
-    assert names(objects, "ServiceAccount") == {pod.spec["serviceAccountName"] for pod in every_pod(objects)}
+    used = {pod.spec["serviceAccountName"] for pod in every_pod(objects) if not is_head(pod)}
+    assert names(objects, "ServiceAccount") == used
 
 
 def test_bindings_bind_a_role_to_an_account(objects: list[Object]) -> None:
@@ -69,13 +70,13 @@ def test_no_role_has_a_wildcard_or_reads_secrets(objects: list[Object]) -> None:
 
 
 def test_only_pods_with_rights_have_a_token(objects: list[Object]) -> None:
-    """The head's come from KubeRay, which binds the autoscaler's role to its account."""
+    """The head's account comes from KubeRay, which binds the autoscaler's role to it."""
     bound = {
         subject["name"] for each in objects if each["kind"] == "RoleBinding" for subject in each["subjects"]
     }
     for pod in every_pod(objects):
         if pod.spec["automountServiceAccountToken"]:
-            assert pod.spec["serviceAccountName"] in bound or ".headGroupSpec." in pod.where, pod.where
+            assert is_head(pod) or pod.spec["serviceAccountName"] in bound, pod.where
 
 
 def test_selectors_select_pods_and_named_ports_are_theirs(objects: list[Object]) -> None:

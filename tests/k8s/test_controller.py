@@ -86,3 +86,17 @@ def test_an_end_that_nobody_lived_to_tell_is_told() -> None:
     target.events = {key: event for key, event in told.items() if key[1] != last}
     controller(Fleet({"a": target})).round()
     assert target.events == told
+
+
+def test_chores_are_done_each_round_and_hold_up_no_rollout() -> None:
+    target, done = begun(), []
+
+    def chore() -> None:
+        done.append(None)
+        raise Unavailable("no API server")
+
+    driver = Controller(Fleet({"a": target}), lambda _: Told(GOOD), lambda *_: None, [chore, chore])
+    driver.round()
+    assert len(done) == 2
+    rounds(driver, target)
+    assert phase(target) is Phase.PROMOTED

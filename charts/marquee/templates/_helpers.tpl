@@ -57,10 +57,13 @@ labels:
     "digest" (or $suffix $given.repository $given.tag $given.digest | empty | ternary $base.digest $given.digest))) -}}
 {{- end -}}
 
-{{/* What every pod says before its containers: (list root role token uid). */}}
+{{/* What every pod says before its containers: (list root role token uid). Where no role is named, KubeRay names
+     the service account. */}}
 {{- define "marquee.pod" -}}
 {{- $root := index . 0 -}}{{- $uid := index . 3 -}}
-serviceAccountName: {{ include "marquee.fullname" $root }}-{{ index . 1 }}
+{{- with index . 1 }}
+serviceAccountName: {{ include "marquee.fullname" $root }}-{{ . }}
+{{- end }}
 automountServiceAccountToken: {{ index . 2 }}
 enableServiceLinks: false
 {{- with $root.Values.global.imagePullSecrets }}

@@ -49,7 +49,7 @@ metadata:
   {{- end }}
 spec:
   {{- include "marquee.pod" (list $root .role .token $root.Values.runAsUser) | nindent 2 }}
-  terminationGracePeriodSeconds: {{ $serve.terminationGracePeriodSeconds }}
+  terminationGracePeriodSeconds: {{ default $serve.terminationGracePeriodSeconds .group.terminationGracePeriodSeconds }}
   {{- with include "marquee.scheduling" .group | trim }}{{ . | nindent 2 }}{{ end }}
   {{- with .group.topologySpreadConstraints }}
   topologySpreadConstraints:
