@@ -25,7 +25,8 @@ from features.feast_config import configuration
 from features.feast_redis import PackedRedisOnlineStore
 from features.marker import MARKER, unstamped
 from features.packed import RowLayout
-from features.redis_address import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, connection_string, redacted
+from features.redis_address import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, RedisAddress
+from features.redis_errors import explain
 from features.schema import ITEM_ID, USER_ID, Feature, FeatureSchema
 from features.store import FeatureBatch, OnlineStoreError
 from features.transforms import ITEM_LAST_EVENT, USER_LAST_EVENT
@@ -50,11 +51,11 @@ class FeastOnlineStore:
         """Raises `RedisUrlError` for a URL that is not one of Redis."""
         # No timeout of the socket: redis-py would arm a timer for every row of a reply, which made a read of
         # 500 rows half as long again. The deadline below bounds the whole read.
-        self._config = configuration(connection_string(redis_url, None, CONNECTIONS))
+        self._address = RedisAddress.parse(redis_url)
+        self._config = configuration(self._address.feast(None, CONNECTIONS))
         self._online = PackedRedisOnlineStore()
         self._users = _Entity(USER_ID, schema.user, USER_LAST_EVENT)
         self._items = _Entity(ITEM_ID, schema.item, ITEM_LAST_EVENT)
-        self._address = redacted(redis_url)
         self._deadline_s = CONNECT_TIMEOUT_S + read_timeout_s
         self._slots = asyncio.Semaphore(CONNECTIONS)
         self._form_checked = -FORM_CHECK_S
@@ -85,8 +86,13 @@ class FeastOnlineStore:
             raise OnlineStoreError(
                 f"Redis at {self._address} did not answer within {self._deadline_s:g} s"
             ) from error
-        except (RedisError, OSError, DecodeError) as error:
-            raise OnlineStoreError(f"Redis at {self._address}: {error or type(error).__name__}") from error
+        except DecodeError as error:
+            raise OnlineStoreError(
+                f"Redis at {self._address} holds a row that cannot be read ({error}): run `marquee features`"
+                " with --force"
+            ) from error
+        except (RedisError, OSError) as error:
+            raise OnlineStoreError(f"Redis at {self._address} {explain(error)}") from error
         return entity.batch(ids, rows)
 
     async def _fetch(self, entity: _Entity, ids: Sequence[str]) -> list[bytes | None]:

@@ -15,10 +15,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from redis.asyncio import Connection, ConnectionPool
+from redis.asyncio import Connection, Redis
 from redis.exceptions import RedisError
 
-from features.redis_address import CONNECT_TIMEOUT_S, redacted
+from features.redis_address import CONNECT_TIMEOUT_S, RedisAddress
+from features.redis_errors import explain
 
 Heard = Callable[[Sequence[bytes] | None], None]
 
@@ -53,19 +54,19 @@ async def listen(redis_url: str, prefix: bytes, listener: Listener) -> None:
     """Tells of every write to a key that begins with `prefix`, until it is cancelled. Lost or refused, the
     connection is made anew; a server that cannot do it (before Redis 6, or a proxy) is asked again and again,
     which costs it a connection every `AGAIN_S`."""
-    told = False
+    address, told = RedisAddress.parse(redis_url), False
     while True:
         try:
-            async with _connected(redis_url, prefix, listener.heard) as connection:
+            async with _connected(address, prefix, listener.heard) as connection:
                 listener.listening(True)
                 told = False
                 await _follow(connection)
         except (RedisError, OSError, TimeoutError) as error:
             if not told:  # once an outage
                 log.warning(
-                    "every row is read, as Redis at %s does not say what is written: %s",
-                    redacted(redis_url),
-                    error,
+                    "every row is read, as Redis does not say what is written: Redis at %s %s",
+                    address,
+                    explain(error),
                 )
             told = True
         finally:
@@ -74,12 +75,10 @@ async def listen(redis_url: str, prefix: bytes, listener: Listener) -> None:
 
 
 @asynccontextmanager
-async def _connected(redis_url: str, prefix: bytes, heard: Heard) -> AsyncIterator[Connection]:
+async def _connected(address: RedisAddress, prefix: bytes, heard: Heard) -> AsyncIterator[Connection]:
     # No timeout of the socket, which would put asyncio.wait_for around every command: in Python 3.11 that can
     # lose a cancellation (https://github.com/python/cpython/issues/81839). The deadlines are those below.
-    pool = ConnectionPool.from_url(
-        redis_url, protocol=3, retry=None, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=None
-    )
+    pool = Redis(**address.options(None), protocol=3).connection_pool
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S + COMMAND_S):
             connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # its decorator has none

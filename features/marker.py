@@ -6,7 +6,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from features.packed import PACKED_FORMAT
-from features.redis_address import CONNECT_TIMEOUT_S, WRITE_TIMEOUT_S, RedisUrlError, redacted
+from features.redis_address import WRITE_TIMEOUT_S, RedisAddress, redacted
+from features.redis_errors import explain, refuse_cluster
 from features.store import OnlineStoreError
 
 MARKER = "marquee:materialized"
@@ -25,11 +26,12 @@ def materialized(redis_url: str) -> str | None:
     that another release wrote in another form.
 
     Raises:
-        OnlineStoreError: Redis cannot be reached.
+        OnlineStoreError: Redis cannot be reached, or is a node of a Redis Cluster.
         RedisUrlError: the URL is not one of Redis.
     """
     try:
         with connect(redis_url) as client:
+            refuse_cluster(client)
             value = client.get(MARKER)
     except (RedisError, OSError) as error:
         raise unreachable(redis_url, error) from error
@@ -80,16 +82,13 @@ def unstamped(marker: str) -> str | None:
 
 
 def connect(redis_url: str) -> Redis:
-    """A plain client with timeouts and without retries."""
-    try:
-        return Redis.from_url(
-            redis_url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=WRITE_TIMEOUT_S, retry=None
-        )
-    except ValueError as error:
-        raise RedisUrlError(f"{redacted(redis_url)} is not a Redis URL: {error}") from None
+    """A plain client with timeouts and without retries.
+
+    Raises:
+        RedisUrlError: the URL is not one of Redis.
+    """
+    return Redis(**RedisAddress.parse(redis_url).options(WRITE_TIMEOUT_S))
 
 
 def unreachable(redis_url: str, error: Exception) -> OnlineStoreError:
-    return OnlineStoreError(
-        f"Redis at {redacted(redis_url)} cannot be used ({error}): start it or correct REDIS_URL"
-    )
+    return OnlineStoreError(f"Redis at {redacted(redis_url)} {explain(error)}")

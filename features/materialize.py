@@ -20,6 +20,7 @@ from features.marker import MARKER, connect, stamped, unreachable
 from features.offline import micros
 from features.packed import RowLayout
 from features.progress import Step, silent
+from features.redis_errors import refuse_cluster
 from features.rows import Rows
 from features.schema import EVENT_TIME, ITEM_ID, USER_ID, FeatureSchema
 from features.store import Column
@@ -51,10 +52,11 @@ def materialize(
     run starts over.
 
     Raises:
-        OnlineStoreError: Redis cannot be reached, or fails on the way.
+        OnlineStoreError: Redis cannot be reached, is a node of a Redis Cluster, or fails on the way.
     """
     try:
         with connect(redis_url) as client:
+            refuse_cluster(client)
             client.delete(MARKER)
             online = store._get_provider().online_store
             assert isinstance(online, RedisOnlineStore)

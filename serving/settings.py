@@ -39,13 +39,13 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     home: Path = Path(".marquee")
-    redis_url: str | None = None
+    redis_url: str | None = field(default=None, repr=False)
     dataset_path: Path | None = None
     metrics_dir: Path | None = None
     traffic_file: Path | None = None
     admin_token: str | None = field(default=None, repr=False)
     traced: bool = False
-    log_key: str | None = None
+    log_key: str | None = field(default=None, repr=False)
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> Self:

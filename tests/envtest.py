@@ -137,7 +137,7 @@ def api_server(assets: Path, folder: Path) -> Iterator[Server]:
     with ExitStack() as stack:
         ports = [stack.enter_context(_reserved()) for _ in range(3)]
         numbers = [port.getsockname()[1] for port in ports]
-        certificate, key = _certificate(folder)
+        certificate, key = self_signed(folder)
         token = secrets.token_hex(32)
         _private(folder / "tokens.csv", f'{token},admin,admin,"system:masters"\n')
         for port in ports:
@@ -249,7 +249,7 @@ def _client(url: str, certificate: Path, token: str) -> httpx.Client:
     )
 
 
-def _certificate(folder: Path) -> tuple[Path, Path]:
+def self_signed(folder: Path) -> tuple[Path, Path]:
     """A certificate of the loopback, signed by itself, and its key, which also signs accounts' tokens."""
     key = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kube-apiserver")])
@@ -270,7 +270,10 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
             ),
             critical=True,
         )
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+            critical=False,
+        )
         .add_extension(
             x509.SubjectAlternativeName(
                 [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(HOST))]

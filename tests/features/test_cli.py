@@ -37,13 +37,27 @@ def test_settings_come_from_the_environment(
     assert not (tmp_path / "home" / "redis").exists()
 
 
-@pytest.mark.parametrize("url", ["localhost:6379", "redis://127.0.0.1:1/0", "redis://h:port/0"])
+ODD = "redis://:s3cr{}et@127.0.0.1:1/0"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:6379",
+        "redis://127.0.0.1:1/0",
+        "redis://h:port/0",
+        "rediss://h/0?ssl_ca_certs=/nowhere.pem",
+        "redis://[::1]:1/0",
+        *(ODD.format(mark) for mark in ("/", "#", "?", "@", ":", "%", " ", "[bold]", "\n")),
+    ],
+)
 def test_a_bad_redis_is_one_line_and_exit_code_1(tmp_path: Path, url: str) -> None:
     home = write(tmp_path / "home", films())
     result = CliRunner().invoke(app, ["--home", str(home), "--redis-url", url])
     assert result.exit_code == 1
     assert result.exception is None or isinstance(result.exception, SystemExit)
     assert len(result.output.strip().splitlines()) == 1
+    assert "s3c" not in result.output
 
 
 def test_no_data_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
