@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.feast_config import feature_store
+from features.limits import too_many_items
 from features.materialize import materialize
 from features.offline import write_logs
 from features.prepare import SCHEMA_NAME, Prepared, PrepareError, replace_text, write_state
@@ -34,11 +35,13 @@ def build(data: Path, directory: Path, digest: str, schema: FeatureSchema | None
     """The newest rows under `schema`; where it is None, infers one and writes it with the offline log.
 
     Raises:
-        PrepareError: the data set cannot be read.
+        PrepareError: the data set cannot be read, or has more items than training takes.
         SchemaError: its tables do not fit together, or a column's name is taken.
     """
     progress("read the tables", 0, STEPS)
     interactions, items, users = (_read(data / f"{n}.parquet") for n in ("interactions", "items", "users"))
+    if why := too_many_items(items.num_rows):
+        raise PrepareError(f"{data}: {why}")
     inferred = schema or FeatureSchema.infer(interactions, items, users)
     progress("compute states", 1, STEPS)
     lines = timelines(interactions, items, users)

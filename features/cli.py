@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from features.answering import answering
 from features.console import fail
 from features.embedded import EmbeddedRedisError
 from features.prepare import PrepareError, Report, prepare, read_schema
-from features.progress import Step
 from features.redis_address import RedisUrlError, redacted
 from features.schema import FeatureSchema, SchemaError
+from features.steps import shown_steps
 from features.store import OnlineStoreError
 
 FAILURES = (PrepareError, SchemaError, EmbeddedRedisError, OnlineStoreError, RedisUrlError, OSError)
@@ -44,8 +41,8 @@ def features(
     try:
         if redis_url:
             answering(redis_url, wait, lambda line: console.print(escape(line), soft_wrap=True))
-        with _progress(console) as report:
-            done = prepare(home, redis_url or None, force, report)
+        with shown_steps() as show:
+            done = prepare(home, redis_url or None, force, show)
         schema = read_schema(home / "features")
     except FAILURES as error:
         fail(error)
@@ -61,18 +58,6 @@ def features(
         highlight=False,
         soft_wrap=True,
     )
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Step]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("look at what is there", total=None)
-
-        def report(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
-
-        yield report
 
 
 def _table(done: Report, schema: FeatureSchema) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from features.console import fail
+from features.steps import shown_steps
 from serving.config import ServeConfig
 from serving.settings import SettingError, Settings
 from training.manifest import BundleError, latest
@@ -55,11 +57,9 @@ def serve(
     try:
         settings = Settings.read().override(host=host, port=port, home=home, redis_url=redis_url)
         chosen = _config(config, bundle, settings)
-        with (
-            console.status("Starting ...") as status,
-            running(chosen, settings, progress=lambda step: status.update(f"{step} ...")) as run,
-        ):
-            status.stop()
+        with ExitStack() as stack:
+            with shown_steps() as show:
+                run = stack.enter_context(running(chosen, settings, progress=show))
             console.print(_banner(run.url, settings), highlight=False, soft_wrap=True)
             _wait_for_stop()
             console.print("Stopping ...")

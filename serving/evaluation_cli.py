@@ -11,6 +11,7 @@ from rich.console import Console
 
 from features.console import fail
 from features.schema import SchemaError
+from features.steps import shown_steps
 from serving.errors import ServingError
 from training.data.manifest import DataError
 from training.manifest import FILE_NAME, BundleError, Manifest, latest
@@ -61,7 +62,8 @@ def _evaluate(directory: Path, data: Path, validation: bool, into: Path | None) 
     from training.data.tables import Tables
     from training.dataset import build
 
-    with console.status("Reading the bundle and its data ..."):
+    with shown_steps() as show:
+        show("reading the bundle and its data")
         served = read_bundle(str(directory))
         tables = Tables.read(data)
         dataset = build(tables, served.schema)
@@ -70,8 +72,8 @@ def _evaluate(directory: Path, data: Path, validation: bool, into: Path | None) 
             protocol.Ease.fit(dataset),
             ServedPipeline(served, tables),
         )
-    cases = protocol.Cases(dataset, dataset.validation if validation else dataset.test)
-    with console.status(f"Asking for {len(cases):,} users, each as of just before the held-out event ..."):
+        cases = protocol.Cases(dataset, dataset.validation if validation else dataset.test)
+        show(f"asking for {len(cases):,} users, each as of just before the held-out event")
         rows = protocol.evaluate(recommenders, cases)
     split = "validation" if validation else "test"
     console.print(

@@ -26,11 +26,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
+from features.limits import MAX_ID_CHARS
 from serving.config import ServeConfig
 from serving.types import DiversityMethod, Tier
-
-MAX_ID_CHARS = 256
-"""Characters of an id; a longer one is a mistake, and ids end up in logs and keys."""
 
 MAX_COUNT = 100
 """Items in one answer; a page, not an export."""

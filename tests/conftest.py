@@ -33,8 +33,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`<home>/bundles/<version>`, trained in this process on a small synthetic world whose tables lie in
     `<home>/data`."""
+    from features.progress import silent
     from features.schema import FeatureSchema
-    from training.data.manifest import silent
     from training.data.prepare import Request, World, prepare
     from training.data.tables import Tables
     from training.loop import Worker

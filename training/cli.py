@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from features.console import fail
 from features.schema import FeatureSchema, SchemaError
+from features.steps import shown_steps
 from training.data.manifest import DataError
+from training.data.manifest import Manifest as DataManifest
 from training.inputs import digest, up_to_date
 from training.publish import PublishError, publish
 from training.recipe import Recipe
@@ -53,6 +54,7 @@ def train(
     recipe = Recipe(seed=seed, workers=workers, gpu=gpu)
     try:
         schema = _schema(home)
+        DataManifest.read(home / "data").require_trainable()
         inputs = digest(home / "data", schema.fingerprint(), recipe)
         if not force and (found := up_to_date(home / "bundles", inputs)):
             directory, manifest = found
@@ -88,12 +90,16 @@ def _train(home: Path, schema: FeatureSchema, inputs: str, recipe: Recipe) -> Pa
     from training.trainer import TrainingFailed, fit
 
     try:
-        with _Shown() as shown:
+        with shown_steps(keep=True) as show:
+
+            def epoch(facts: Mapping[str, Any]) -> None:
+                detail = f"epoch {facts['epoch']} of {facts['epochs']}, loss {facts['loss']:.3f}"
+                show(f"two-tower {facts['job']}", facts["epoch"], facts["epochs"], detail)
 
             def on_ray(job_inputs: Inputs, recipe: Recipe, directory: Path) -> Mapping[str, Weights]:
-                return fit(job_inputs, recipe, directory, shown.epoch)
+                return fit(job_inputs, recipe, directory, epoch)
 
-            trained = run(home, schema, inputs, recipe, on_ray, shown.part)
+            trained = run(home, schema, inputs, recipe, on_ray, show)
     except (TrainingFailed, CatalogueTooLargeError) as error:
         fail(error)
     _summary(trained)
@@ -112,38 +118,6 @@ def stoppable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-class _Shown:
-    """One line for each part of the run, and a bar for each two-tower."""
-
-    def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(stderr=True)
-        )
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> _Shown:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def part(self, name: str) -> None:
-        self._finish()
-        self._tasks[name] = self._bar.add_task(name, total=None)
-
-    def epoch(self, facts: Mapping[str, Any]) -> None:
-        job = f"  {facts['job']}"
-        if job not in self._tasks:
-            self._tasks[job] = self._bar.add_task(job, total=facts["epochs"])
-        text = f"{job}: epoch {facts['epoch']} of {facts['epochs']}, loss {facts['loss']:.3f}"
-        self._bar.update(self._tasks[job], description=text, completed=facts["epoch"])
-
-    def _finish(self) -> None:
-        for task in self._tasks.values():
-            self._bar.update(task, total=1, completed=1)
 
 
 def _summary(trained: Trained) -> None:

@@ -64,8 +64,8 @@ def world(home: Path, work: Path, quick: bool, said: Said) -> World:
 
 def _train_tiny(home: Path) -> Path:
     """A bundle trained in this process, without Ray."""
+    from features.progress import silent
     from features.schema import FeatureSchema
-    from training.data.manifest import silent
     from training.data.prepare import Request, prepare
     from training.data.prepare import World as Size
     from training.data.tables import Tables

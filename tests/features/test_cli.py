@@ -56,8 +56,29 @@ def test_a_bad_redis_is_one_line_and_exit_code_1(tmp_path: Path, url: str) -> No
     result = CliRunner().invoke(app, ["--home", str(home), "--redis-url", url])
     assert result.exit_code == 1
     assert result.exception is None or isinstance(result.exception, SystemExit)
-    assert len(result.output.strip().splitlines()) == 1
+    steps, lines = split(result.output)
+    assert lines[0].startswith("error ")
+    assert (len(lines), steps) == (1, [])  # Redis is asked before anything is built
     assert "s3c" not in result.output
+
+
+def test_more_items_than_training_takes_are_refused_before_anything_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("features.limits.MAX_ITEMS", 9)
+    home = write(tmp_path / "home", films())
+    result = CliRunner().invoke(app, ["--home", str(home)])
+    steps, lines = split(result.output)
+    assert result.exit_code == 1
+    assert steps == ["[0:00] read the tables"]
+    assert "10 items are more than the 9 that training takes" in lines[0]
+
+
+def split(output: str) -> tuple[list[str], list[str]]:
+    """The lines that say what is being done, and the others."""
+    lines = output.strip().splitlines()
+    steps = [line for line in lines if line.startswith("[")]
+    return steps, [line for line in lines if line not in steps]
 
 
 def test_no_data_is_one_line_and_exit_code_1(tmp_path: Path) -> None:

@@ -174,6 +174,16 @@ def test_the_command_says_up_to_date_without_training(home: Path, schema: Featur
     assert (code, "is up to date" in output) == (0, True)
 
 
+def test_the_command_refuses_a_catalogue_too_large_before_it_reads_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("features.limits.MAX_ITEMS", 5)
+    monkeypatch.setattr("training.train.train", None)
+    code, output = command("--home", str(home))
+    assert code == 1
+    assert "more than the 5 that training takes" in " ".join(output.split())
+
+
 def test_the_command_says_what_is_missing(home: Path) -> None:
     (home / "data" / "dataset.json").unlink()
     code, output = command("--home", str(home))

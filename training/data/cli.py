@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from features.console import fail
+from features.console import fail, warn
+from features.limits import too_many_items
+from features.steps import shown_steps
 from training.data.manifest import MAX_REJECTED_SHARE, DataError, FileReport, Manifest
 from training.data.prepare import SYNTHETIC, Request, World, data_directory, prepare
 
@@ -54,37 +55,14 @@ def data(
     try:
         if sizes and (dataset != SYNTHETIC or dataset_path is not None):
             raise DataError(f"--{next(iter(sizes))} belongs to --dataset synthetic alone")
-        with _progress() as bar:
+        with shown_steps() as show:
             request = Request(dataset, dataset_path, World(**sizes))
-            manifest, reused = prepare(request, home, max_rejected_share, force, _Shown(bar))
+            manifest, reused = prepare(request, home, max_rejected_share, force, show)
     except DataError as error:
         fail(error)
     _show(manifest, data_directory(home), reused)
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-
-
-class _Shown:
-    """A `training.data.manifest.Progress` on a rich bar: one line for each thing done."""
-
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
-        self._what = ""
-        self._task: TaskID | None = None
-
-    def __call__(self, what: str, done: int, total: int | None) -> None:
-        if self._task is None or what != self._what:
-            self._what, self._task = what, self._bar.add_task(what, total=total)
-        self._bar.update(self._task, completed=done, total=total)
+    if why := too_many_items(manifest.counts["items"]):
+        warn(f"{why}. The tables are written; `marquee features` and `marquee train` will refuse them.")
 
 
 def _show(manifest: Manifest, directory: Path, reused: bool) -> None:

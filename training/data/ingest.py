@@ -23,16 +23,9 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from features.progress import Step, silent
 from training.data.columns import Column
-from training.data.manifest import (
-    KEPT_REJECTS,
-    MAX_REJECTED_SHARE,
-    DataError,
-    FileReport,
-    Progress,
-    Reject,
-    silent,
-)
+from training.data.manifest import KEPT_REJECTS, MAX_REJECTED_SHARE, DataError, FileReport, Reject
 
 BLOCK_BYTES = 4 << 20
 """Text parsed at a time. Larger blocks are no faster; smaller ones repeat the id dictionaries more often."""
@@ -86,7 +79,7 @@ class Ingest:
     """Reads files under one policy and keeps a report on each, in `reports`."""
 
     max_rejected_share: float = MAX_REJECTED_SHARE
-    progress: Progress = silent
+    progress: Step = silent
     reports: list[FileReport] = field(default_factory=list)
 
     def text(

@@ -1,15 +1,17 @@
 """What `dataset.json` says about an ingested data set, and what a refused one raises.
 
-Standard library only: deciding that the data is already there must not wait for Arrow to import.
+Imports nothing heavy: deciding that the data is already there must not wait for Arrow to import.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from features.limits import too_many_items
 
 FILE_NAME = "dataset.json"
 FORMAT = 2
@@ -23,13 +25,6 @@ rows; one in a hundred is more likely a wrong delimiter or column, which would q
 
 KEPT_REJECTS = 20
 """Malformed rows of a file that are named one by one; the others are counted. Enough to see a pattern."""
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with what is being done, bytes done, and bytes in all where that is known."""
-
-
-def silent(what: str, done: int, total: int | None) -> None:
-    """A `Progress` that shows nothing."""
 
 
 class DataError(Exception):
@@ -132,6 +127,11 @@ class Manifest:
     def density(self) -> float:
         """Share of all pairs of user and item, 0 to 1, that have met."""
         return self.facts.pairs / max(self.counts["users"] * self.counts["items"], 1)
+
+    def require_trainable(self) -> None:
+        """Raises `DataError` where training would refuse the data set, before anything long begins."""
+        if why := too_many_items(self.counts["items"]):
+            raise DataError(f"{self.about.name}: {why}")
 
     @property
     def rejected(self) -> int:

@@ -22,6 +22,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.progress import Step
 from training.data.columns import (
     Column,
     blank_to_null,
@@ -33,7 +34,7 @@ from training.data.columns import (
 )
 from training.data.films import GENRES_100K, OCCUPATIONS_1M, canonical_genres, split_title
 from training.data.ingest import Ingest, TextFormat, encoding_of
-from training.data.manifest import MAX_REJECTED_SHARE, About, DataError, Progress
+from training.data.manifest import MAX_REJECTED_SHARE, About, DataError
 from training.data.own import is_own, read_own
 from training.data.sources import fetch, open_folder
 from training.data.tables import Tables
@@ -55,7 +56,7 @@ def load(
     dataset: str,
     path: Path | None,
     cache: Path,
-    progress: Progress,
+    progress: Step,
     max_rejected_share: float = MAX_REJECTED_SHARE,
 ) -> Tables:
     """The data set called `dataset`, downloaded once into `cache`; or what is at `path`, if given.

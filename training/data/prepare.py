@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from training.data.manifest import MAX_REJECTED_SHARE, DataError, Manifest, Progress, silent
+from features.progress import Step, silent
+from training.data.manifest import MAX_REJECTED_SHARE, DataError, Manifest
 
 SYNTHETIC = "synthetic"
 
@@ -54,7 +55,7 @@ def prepare(
     home: Path,
     max_rejected_share: float = MAX_REJECTED_SHARE,
     force: bool = False,
-    progress: Progress = silent,
+    progress: Step = silent,
 ) -> tuple[Manifest, bool]:
     """The data set's manifest, and whether it was already there.
 

@@ -18,7 +18,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.data.manifest import DataError, Progress
+from features.progress import Step
+from training.data.manifest import DataError
 
 if TYPE_CHECKING:
     import httpx
@@ -80,7 +81,7 @@ def open_folder(path: Path) -> Traversable:
     return _only_folder(zipfile.Path(path))
 
 
-def fetch(name: str, cache: Path, progress: Progress, base_url: str = GROUPLENS) -> Found:
+def fetch(name: str, cache: Path, progress: Step, base_url: str = GROUPLENS) -> Found:
     """A MovieLens data set, downloaded into `cache` unless it is there.
 
     Raises:
@@ -100,7 +101,7 @@ def fetch(name: str, cache: Path, progress: Progress, base_url: str = GROUPLENS)
             raise DataError(f"ml-100k: {wheel}; {archive}") from archive
 
 
-def fetch_wheel(cache: Path, progress: Progress) -> Traversable:
+def fetch_wheel(cache: Path, progress: Step) -> Traversable:
     """MovieLens-100K inside the wheel named above, its files verified."""
     found = next(iter(cache.glob("recbole-*.whl")), None)
     if found is None:
@@ -116,7 +117,7 @@ def fetch_wheel(cache: Path, progress: Progress) -> Traversable:
     return folder
 
 
-def fetch_zip(url: str, cache: Path, progress: Progress, checksummed: bool) -> Path:
+def fetch_zip(url: str, cache: Path, progress: Step, checksummed: bool) -> Path:
     """The archive at `url`, verified: by the `.md5` published beside it, or by its own checksums."""
     import httpx  # here, so that finding the data already there does not wait for it
 
@@ -155,7 +156,7 @@ def _published_md5(client: httpx.Client, url: str) -> str:
     return found[0].lower()
 
 
-def _stream(client: httpx.Client, url: str, target: Path, progress: Progress) -> str:
+def _stream(client: httpx.Client, url: str, target: Path, progress: Step) -> str:
     """Downloads to `target` and returns the MD5 of what came."""
     digest, deadline = hashlib.md5(usedforsecurity=False), time.monotonic() + DOWNLOAD_DEADLINE_S
     with client.stream("GET", url) as response, target.open("wb") as out:

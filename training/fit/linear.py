@@ -5,11 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from features.limits import too_many_items
 from training.models.arrays import Float32, Int32, Int64
-
-MAX_ITEMS = 20_000
-"""Catalogue size a fit accepts. It needs three n x n float32 matrices (4.8 GB) and time that grows with n³
-(minutes here, on two cores)."""
 
 _CHUNK_BYTES = 64 << 20
 """Of the users x items matrix held at once."""
@@ -33,7 +30,7 @@ def fit_ease(offsets: Int64, item_index: Int32, n_items: int, regularisation: fl
         float32 [n, n], a `LinearItemModel`'s weights.
 
     Raises:
-        CatalogueTooLargeError: over `MAX_ITEMS` items.
+        CatalogueTooLargeError: over `features.limits.MAX_ITEMS` items.
     """
     _check_size(n_items)
     gram = torch.zeros(n_items, n_items)
@@ -98,8 +95,5 @@ def _prefixes(sequence: Int32, half_life: float, future: float) -> tuple[Int32, 
 
 
 def _check_size(n_items: int) -> None:
-    if n_items > MAX_ITEMS:
-        raise CatalogueTooLargeError(
-            f"{n_items} items: the linear models need {n_items}² weights and stop at {MAX_ITEMS} items; "
-            "leave out items with few interactions from the tables"
-        )
+    if why := too_many_items(n_items):
+        raise CatalogueTooLargeError(why)

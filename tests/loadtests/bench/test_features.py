@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from features.progress import silent
 from features.schema import FeatureSchema
 from loadtests.bench.result import Spread
 from loadtests.bench.rounds import Effort
@@ -24,7 +25,6 @@ from loadtests.bench.suites.features import (
     watch,
 )
 from loadtests.bench.world import World
-from training.data.manifest import silent
 from training.data.prepare import Request, prepare
 from training.data.prepare import World as Size
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.manifest import silent
+from features.progress import silent
 from training.data.movielens import load
 from training.data.tables import Tables
 

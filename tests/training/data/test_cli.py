@@ -78,7 +78,7 @@ def test_refused_data_is_one_line_and_keeps_what_was_there(own: Path, tmp_path: 
     refused = run("--dataset-path", own, "--home", home)
     assert refused.exit_code == 1
     assert refused.stdout == ""
-    lines = [line for line in refused.stderr.splitlines() if line.strip()]
+    lines = [line for line in refused.stderr.splitlines() if not line.startswith("[")]
     assert len(lines) == 1
     assert "line 3: timestamp 'soon'" in lines[0]
     assert Manifest.read(home / "data") == before
@@ -86,6 +86,16 @@ def test_refused_data_is_one_line_and_keeps_what_was_there(own: Path, tmp_path: 
     assert allowed.exit_code == 0
     assert "interactions.csv: 1 of 2" in allowed.stdout
     assert run("--dataset-path", own, "--home", home).exit_code == 1  # what is there is not good enough now
+
+
+def test_a_catalogue_that_training_would_refuse_is_written_with_a_warning(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("features.limits.MAX_ITEMS", 1)
+    done = run("--dataset-path", own, "--home", tmp_path / "home")
+    assert done.exit_code == 0
+    assert "warning 2 items are more than the 1 that training takes" in done.stderr
+    assert Tables.read(tmp_path / "home" / "data").items.num_rows == 2
 
 
 def test_a_synthetic_world_to_order(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from features.progress import silent
 from training.data.films import canonical_genres, split_title
 from training.data.ingest import BLOCK_BYTES
-from training.data.manifest import DataError, silent
+from training.data.manifest import DataError
 from training.data.movielens import TAGS_AN_ITEM, load
 from training.data.tables import INTERACTIONS, Tables
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from features.progress import silent
 from training.data import sources
-from training.data.manifest import DataError, silent
+from training.data.manifest import DataError
 from training.data.sources import fetch, fetch_wheel, open_folder
 
 

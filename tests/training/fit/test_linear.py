@@ -69,6 +69,6 @@ def test_a_long_history_counts_with_its_newest_events(monkeypatch: pytest.Monkey
 def test_a_catalogue_too_large_is_refused_with_what_to_do(
     fit: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_ITEMS", 10)
-    with pytest.raises(CatalogueTooLargeError, match=r"11 items.*leave out items"):
+    monkeypatch.setattr("features.limits.MAX_ITEMS", 10)
+    with pytest.raises(CatalogueTooLargeError, match=r"11 items.*the 10 that.*leave items"):
         fit(np.array([0, 1]), np.zeros(1, np.int32), 11)
