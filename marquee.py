@@ -20,6 +20,7 @@ COMMANDS = {
     "exporter": ("serving.exporter_cli", "Show Prometheus the metrics of all replicas of a pod."),
     "recommend": ("serving.client_cli", "Ask a running server for a user's recommendations."),
     "similar": ("serving.client_cli", "Ask a running server for items similar to an item."),
+    "verify": ("serving.client_cli", "Check that a running server answers somebody it knows in person."),
     "rollout": ("k8s.rollout_cli", "Move traffic between bundles: canary, shadow, promote, roll back."),
     "cluster": ("k8s.cluster_cli", "Look at what runs on a Kubernetes cluster."),
 }

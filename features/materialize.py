@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from features.definitions import PACKED, row_view, views
 from features.feast_api import FeatureStore, RedisOnlineStore
+from features.known_user import KNOWN_USER, note_known_user
 from features.marker import MARKER, connect, stamped, unreachable
 from features.offline import micros
 from features.packed import RowLayout
@@ -57,13 +58,14 @@ def materialize(
     try:
         with connect(redis_url) as client:
             refuse_cluster(client)
-            client.delete(MARKER)
+            client.delete(MARKER, KNOWN_USER)
             online = store._get_provider().online_store
             assert isinstance(online, RedisOnlineStore)
             for key in (USER_ID, ITEM_ID):
                 online.delete_entity_values(store.config, [key])
             write_rows(store, schema, USER_ID, users, progress)
             write_rows(store, schema, ITEM_ID, items, progress)
+            note_known_user(client, schema, users)
             client.set(MARKER, stamped(data_version))
     except (RedisError, OSError) as error:
         raise unreachable(redis_url, error) from error

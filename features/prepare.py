@@ -19,6 +19,7 @@ from pathlib import Path
 from features.embedded import LOG_DIRECTORY, redis_url
 from features.marker import materialized, stamped, unstamped, up_to_date
 from features.progress import Step
+from features.remedy import made_by
 from features.schema import FORMAT, FeatureSchema, SchemaError
 
 STATE_NAME, SCHEMA_NAME = "features.json", "schema.json"
@@ -93,7 +94,7 @@ def prepare(home: Path, redis: str | None, force: bool, progress: Step) -> Repor
     try:
         digest = hashlib.sha256((data / "dataset.json").read_bytes()).hexdigest()
     except OSError as error:
-        raise PrepareError(f"no data set in {data} ({error.strerror}): run `marquee data`") from error
+        raise PrepareError(f"no data set in {data} ({error.strerror}): {made_by('data')}") from error
     prepared = None if force else Prepared.read(directory)
     if prepared is not None and prepared.data == digest and _online(home, redis) == prepared.version:
         if redis is not None:

@@ -1,8 +1,9 @@
-"""`marquee recommend` and `marquee similar`: ask a running server and show the answer as a table."""
+"""`marquee recommend`, `similar` and `verify`: ask a running server, and show or judge its answer."""
 
 from __future__ import annotations
 
 import json
+import time
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -13,7 +14,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from features.console import fail
+from features.known_user import known_user
+from features.redis_address import RedisUrlError
+from features.store import OnlineStoreError
 from serving.settings import SettingError, Settings
+
+PERSONAL = "personalized"
+"""The tier of an answer from a user's own history."""
+
+PAUSE_S = 2.0
+"""Seconds between two tries of `verify`."""
 
 TIMEOUT_S = 10.0
 """Seconds for the whole exchange; above the longest deadline the server accepts (5 s)."""
@@ -53,6 +63,56 @@ def similar(
     """Ask a running server for items similar to an item."""
     path = f"/v1/items/{quote(item, safe='')}/similar"
     _show(f"Similar to item {item}", path, {"count": count}, filter_json, url)
+
+
+def verify(
+    user: Annotated[
+        str | None, typer.Option(help="Somebody known; the one that the features in Redis name where unset.")
+    ] = None,
+    redis_url: Annotated[
+        str | None, typer.Option(envvar="REDIS_URL", help="Redis with the features; read without --user.")
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to try for, while a server starts.")] = 0.0,
+    url: Url = None,
+) -> None:
+    """Ask a running server for somebody it knows; ends with 1 unless the answer is personal and whole."""
+    try:
+        said = personal(url or Settings.read().url, user, redis_url, wait)
+    except (AskFailed, SettingError, RedisUrlError) as error:
+        fail(error)
+    console.print(escape(said), highlight=False, soft_wrap=True)
+
+
+def personal(url: str, user: str | None, redis_url: str | None, wait_s: float) -> str:
+    """What was answered for the user, or for the one whom Redis names, in words.
+
+    Raises:
+        AskFailed: for `wait_s` nobody was known, or the answer was none, not personal, or not whole: the last
+            of these.
+        RedisUrlError: the URL is not one of Redis.
+    """
+    if user is None and not redis_url:
+        raise AskFailed("somebody known is needed: give --user, or REDIS_URL of the Redis with the features")
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            return _personal(url.rstrip("/"), user if user is not None else known_user(str(redis_url)))
+        except (AskFailed, OnlineStoreError) as error:
+            if time.monotonic() >= until:
+                raise AskFailed(str(error)) from None
+        time.sleep(PAUSE_S)
+
+
+def _personal(url: str, user: str) -> str:
+    answer = ask(url, "/v1/recommendations", {"user_id": user, "count": 5})
+    lost, tier, found = answer["degraded"], answer["tier"], len(answer["items"])
+    if not found:
+        raise AskFailed(f"no items were recommended to the known user {user}")
+    if lost:
+        raise AskFailed(f"the answer for the known user {user} lacks {', '.join(lost)} (degraded)")
+    if tier != PERSONAL:
+        raise AskFailed(f"the answer for the known user {user} is not personal: tier {tier}")
+    return f"{found} items for user {user}, tier {tier}, from bundle {answer['model']['version']}"
 
 
 def _show(title: str, path: str, body: dict[str, Any], filter_json: str | None, url: str | None) -> None:

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from features.console import fail
+from features.remedy import made_by
 from features.schema import FeatureSchema, SchemaError
 from features.steps import shown_steps
 from training.data.manifest import DataError
@@ -77,9 +78,7 @@ def _schema(home: Path) -> FeatureSchema:
     try:
         return FeatureSchema.from_json(path.read_text(encoding="utf-8"))
     except OSError:
-        raise DataError(
-            f"no features in {path.parent}: run `marquee data`, then `marquee features`"
-        ) from None
+        raise DataError(f"no features in {path.parent}: {made_by('data', 'features')}") from None
 
 
 def _train(home: Path, schema: FeatureSchema, inputs: str, recipe: Recipe) -> Path:

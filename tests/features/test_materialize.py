@@ -11,6 +11,7 @@ from redis import Redis
 from features.embedded import EmbeddedRedis
 from features.feast_config import feature_store
 from features.feast_store import FeastOnlineStore
+from features.known_user import known_user
 from features.marker import materialized
 from features.materialize import materialize
 from features.offline import training_set, write_logs
@@ -69,14 +70,14 @@ def test_writing_twice_changes_nothing(tmp_path: Path, redis_url: str) -> None:
     def contents() -> dict[bytes, object]:
         with Redis.from_url(redis_url) as client:
             keys = set(client.scan_iter())
-            marker = keys & {b"marquee:materialized"}
+            marker = keys & {b"marquee:materialized", b"marquee:known_user"}
             return {**{k: client.get(k) for k in marker}, **{k: client.hgetall(k) for k in keys - marker}}
 
     put(films(), tmp_path, redis_url)
     first = contents()
     put(films(), tmp_path, redis_url)
     assert contents() == first
-    assert len(first) == 13 + 10 + 1
+    assert len(first) == 13 + 10 + 2
 
 
 async def test_rows_of_another_data_set_are_replaced_and_others_left(tmp_path: Path, redis_url: str) -> None:
@@ -142,3 +143,17 @@ def test_no_redis_is_one_clear_error(tmp_path: Path) -> None:
         put(films(), tmp_path, gone)
     with pytest.raises(OnlineStoreError, match="REDIS_URL"):
         materialized(gone)
+
+
+def test_the_user_with_the_longest_history_is_known_and_gone_with_the_rows(
+    tmp_path: Path, redis_url: str
+) -> None:
+    put(films(), tmp_path / "one", redis_url)
+    lengths = films().lines.user.sizes
+    assert known_user(redis_url) == films().lines.user_ids[int(lengths.argmax())]
+    put(world_of([("u2", "i0", 2.0, START), ("u2", "i1", 2.0, START)]), tmp_path / "two", redis_url, "v2")
+    assert known_user(redis_url) == "u2"
+    with Redis.from_url(redis_url) as client:
+        client.delete("marquee:materialized")
+    with pytest.raises(OnlineStoreError, match="no features yet"):
+        known_user(redis_url)

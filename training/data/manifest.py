@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from features.limits import too_many_items
+from features.remedy import made_by
 
 FILE_NAME = "dataset.json"
 FORMAT = 2
@@ -152,9 +153,7 @@ class Manifest:
             manifest = _from_json(json.loads(path.read_text(encoding="utf-8")))
             sizes = {name: (directory / f"{name}.parquet").stat().st_size for name in TABLE_NAMES}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{directory} holds no complete data set ({error}): run `marquee data`"
-            ) from error
+            raise DataError(f"{directory} holds no complete data set ({error}): {made_by('data')}") from error
         if sizes != manifest.bytes:
             raise DataError(f"{directory}: the tables do not match {FILE_NAME}: run `marquee data --force`")
         return manifest
