@@ -37,6 +37,7 @@ from features.feast_api import (
     FileSource,
     Float32,
     Float64,
+    Int64,
     OnDemandFeatureView,
     PushSource,
     PythonTransformation,
@@ -68,6 +69,7 @@ DTYPES: dict[Kind, FeastType] = {
     Kind.IDS: Array(String),
     Kind.NUMBERS: Array(Float32),
     Kind.TIMES: Array(Float64),
+    Kind.HASHES: Array(Int64),  # Feast has no unsigned type
 }
 
 

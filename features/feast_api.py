@@ -46,7 +46,7 @@ try:
     from feast.protos.feast.types.Value_pb2 import Value
     from feast.repo_config import RegistryConfig, RepoConfig
     from feast.transformation.python_transformation import PythonTransformation
-    from feast.types import Array, Bytes, FeastType, Float32, Float64, String
+    from feast.types import Array, Bytes, FeastType, Float32, Float64, Int64, String
 finally:
     typeguard.typechecked = _checked
     if not _metrics_given:
@@ -67,6 +67,7 @@ __all__ = [
     "FileSource",
     "Float32",
     "Float64",
+    "Int64",
     "OnDemandFeatureView",
     "PushSource",
     "PythonTransformation",

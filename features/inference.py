@@ -50,6 +50,8 @@ _HISTORY = (
     _state("history_items", Kind.IDS, "items of the newest events, newest last", "item ids"),
     _state("history_values", Kind.NUMBERS, "their values", "value"),
     _state("history_times", Kind.TIMES, "their times", "unix s"),
+    _state("older_items", Kind.HASHES, "items of the events before these, each once", "hashes of item ids"),
+    _state("older_values", Kind.NUMBERS, "the newest value of each of them", "value"),
 )
 _ITEM_STATISTICS = (
     _count("item_events", description="events so far"),

@@ -51,6 +51,7 @@ ARROW: dict[Kind, pa.DataType] = {
     Kind.IDS: pa.list_(pa.string()),
     Kind.NUMBERS: pa.list_(pa.float32()),
     Kind.TIMES: pa.list_(pa.float64()),
+    Kind.HASHES: pa.list_(pa.int64()),
 }
 
 

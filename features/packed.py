@@ -8,7 +8,7 @@ Little-endian, in this order; the counts and the kinds of the layout's features 
     4 (1 + lists)   bytes of text, then the length of each list feature
     0 or 4          padding to a multiple of 8
     8 each          times: one for each time feature, then the cells of the lists of times
-    4 each          numbers, likewise
+    4 each          numbers, likewise, then the cells of the lists of hashes
     text            all strings, UTF-8: categories and texts, then the cells of the lists of strings. Each has
                     a separator before it, which is the first character of the text and in none of the strings
 
@@ -32,13 +32,13 @@ from features.schema import FORMAT, Feature, Kind
 from features.store import Column, OnlineStoreError
 from features.transforms import column
 
-PACKED_FORMAT = 1
+PACKED_FORMAT = 2
 """Raised when the order or the meaning of a packed row's bytes changes."""
 
 _WORDS = (Kind.CATEGORY, Kind.TEXT)
 _LISTS_OF_WORDS = (Kind.CATEGORIES, Kind.IDS)
 _VERSION: Final = struct.Struct("<Q")
-_F8, _F4 = np.dtype("<f8"), np.dtype("<f4")
+_F8, _F4, _U4 = np.dtype("<f8"), np.dtype("<f4"), np.dtype("<u4")
 
 
 class RowLayout:
@@ -51,8 +51,9 @@ class RowLayout:
         self._order = names(*Kind)
         self._times, self._numbers, self._words = names(Kind.TIME), names(Kind.NUMBER), names(*_WORDS)
         self._time_lists, self._number_lists = names(Kind.TIMES), names(Kind.NUMBERS)
-        self._word_lists = names(*_LISTS_OF_WORDS)
-        self._lists = (*self._time_lists, *self._number_lists, *self._word_lists)
+        self._hash_lists, self._word_lists = names(Kind.HASHES), names(*_LISTS_OF_WORDS)
+        self._arrays = (*self._time_lists, *self._number_lists, *self._hash_lists)
+        self._lists = (*self._arrays, *self._word_lists)
         described = [FORMAT, PACKED_FORMAT, entity, [[feature.name, feature.kind] for feature in features]]
         self.fingerprint: bytes = hashlib.sha256(json.dumps(described).encode()).digest()[:8]
         """Equal where packed rows can be read: scales, vocabularies and defaults are the reader's own."""
@@ -85,6 +86,7 @@ class RowLayout:
                 *(np.asarray(cells[name], _F8).tobytes() for name in self._time_lists),
                 numbers.tobytes(),
                 *(np.asarray(cells[name], _F4).tobytes() for name in self._number_lists),
+                *(np.asarray(cells[name], _U4).tobytes() for name in self._hash_lists),
                 text,
             )
         )
@@ -128,10 +130,10 @@ class RowLayout:
             cells.append(np.frombuffer(row, _F8, length, at))
             at += 8 * length
         numbers = row[at : (at := at + 4 * len(self._numbers))]
-        for length in lengths[first:second]:
-            cells.append(np.frombuffer(row, _F4, length, at))
+        for place, length in enumerate(lengths[first : len(self._arrays)], first):
+            cells.append(np.frombuffer(row, _F4 if place < second else _U4, length, at))
             at += 4 * length
-        return times, numbers, row[at : at + text_bytes], lengths[second:], cells
+        return times, numbers, row[at : at + text_bytes], lengths[len(self._arrays) :], cells
 
     def _strings(
         self, texts: Sequence[bytes], sizes: Sequence[Sequence[int]], lists: NDArray[np.object_]
@@ -140,7 +142,7 @@ class RowLayout:
         split = _split(texts)
         strings = np.fromiter(split, np.object_, len(split))
         words = np.empty((len(self._words), len(texts)), np.object_)
-        first, at = len(self._time_lists) + len(self._number_lists), 0
+        first, at = len(self._arrays), 0
         for place, lengths in enumerate(sizes):
             words[:, place] = strings[at : (at := at + len(words))]
             for line, length in enumerate(lengths, first):

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
+from features.hashing import hashed
 from features.schema import (
     HISTORY_KINDS,
     HISTORY_LENGTH,
@@ -29,6 +30,8 @@ from features.schema import (
 from features.statistics import Int, Timeline
 from features.store import Column
 from features.transforms import column, item_statistics, user_statistics
+
+Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +101,34 @@ def item_rows(schema: FeatureSchema, lines: Timelines, items: pa.Table) -> Rows:
 
 
 def histories(schema: FeatureSchema, lines: Timelines, seen: Int) -> dict[str, Column]:
-    """History columns of every user after their first `seen` [users] events."""
+    """History columns of every user after their first `seen` [users] events: the newest `HISTORY_LENGTH`, and
+    what is kept of those before."""
     item_ids = np.array(lines.item_ids, np.object_)
-    rows = [lines.user.history(user, int(count), HISTORY_LENGTH) for user, count in enumerate(seen.tolist())]
-    events: dict[Kind, NDArray[Any]] = {
-        Kind.IDS: item_ids[lines.item_code],
-        Kind.NUMBERS: lines.value,
-        Kind.TIMES: lines.timestamp,
+    counts = enumerate(seen.tolist())
+    rows = [lines.user.history(user, count, HISTORY_LENGTH) for user, count in counts]
+    older = [_older(lines, user, int(seen[user]), rows[user]) for user in range(len(rows))]
+    cells: dict[str, list[NDArray[Any]]] = {
+        "history_items": [item_ids[lines.item_code[at]] for at in rows],
+        "history_values": [lines.value[at] for at in rows],
+        "history_times": [lines.timestamp[at] for at in rows],
+        "older_items": [hashes for hashes, _ in older],
+        "older_values": [values for _, values in older],
     }
-    return {
-        feature.name: column(feature, [events[feature.kind][at] for at in rows])
-        for feature in schema.user
-        if feature.kind in HISTORY_KINDS
-    }
+    return {f.name: column(f, cells[f.name]) for f in schema.user if f.kind in HISTORY_KINDS}
+
+
+def _older(lines: Timelines, user: int, seen: int, kept: Int) -> tuple[NDArray[np.uint32], Float32]:
+    """Hashes of the items whose every event lies before the `kept` ones of a user, ascending, and the newest
+    value of each."""
+    if len(kept) == seen:
+        return np.empty(0, np.uint32), np.empty(0, np.float32)
+    rows = lines.user.history(user, seen, seen)[: seen - len(kept)][::-1]  # newest first
+    items, newest = np.unique(lines.item_code[rows], return_index=True)
+    gone = ~np.isin(items, lines.item_code[kept])
+    items, newest = items[gone], newest[gone]
+    hashes = hashed([lines.item_ids[item] for item in items.tolist()])
+    order = np.argsort(hashes, kind="stable")
+    return hashes[order], lines.value[rows[newest]][order]
 
 
 def profiles(features: Sequence[Feature], table: pa.Table) -> dict[str, Column]:

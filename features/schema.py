@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the meaning of a schema's JSON, of a statistic or of an encoding changes."""
 
 HISTORY_LENGTH = 1024
-"""Events kept in a user's online row, newest last. Long enough that the filter of seen items is complete for
-nearly everyone (the most active user of MovieLens-100K has 737), short enough for one read: 24 kB."""
+"""Events kept whole in a user's online row, newest last: all of nearly everyone's (the most active user of
+MovieLens-100K has 737), and short enough for one read: 24 kB. Of the events before them the row keeps which
+items they were of and the newest value of each, 8 bytes an item, so that "seen" is complete for everyone."""
 
 USER_ID, ITEM_ID, EVENT_TIME = "user_id", "item_id", "event_timestamp"
 
@@ -41,9 +42,10 @@ class Kind(StrEnum):
     IDS = "ids"  # history: item ids, oldest first
     NUMBERS = "numbers"  # history: float32
     TIMES = "times"  # history: float64 unix seconds
+    HASHES = "hashes"  # history: uint32 hashes of item ids, ascending (`features.hashing`)
 
 
-HISTORY_KINDS = frozenset({Kind.IDS, Kind.NUMBERS, Kind.TIMES})
+HISTORY_KINDS = frozenset({Kind.IDS, Kind.NUMBERS, Kind.TIMES, Kind.HASHES})
 
 
 @dataclass(frozen=True, slots=True)

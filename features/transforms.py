@@ -100,6 +100,7 @@ _CELL_DTYPES: dict[Kind, type] = {
     Kind.IDS: np.object_,
     Kind.NUMBERS: np.float32,
     Kind.TIMES: np.float64,
+    Kind.HASHES: np.uint32,
 }
 
 

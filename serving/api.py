@@ -111,7 +111,9 @@ class _Api:
         arrival = self._arrival(request, wanted.timeout_ms)
 
         def query(engine: Engine) -> Query:
-            return wire.recommendation_query(wanted, engine.catalogue, self.config.diversity, arrival)
+            return wire.recommendation_query(
+                wanted, engine.catalogue, engine.feedback, self.config.diversity, arrival
+            )
 
         return await self._answer("recommend", wanted.user_id, arrival, query, wire.recommendation_body)
 
@@ -120,7 +122,7 @@ class _Api:
         arrival = self._arrival(request, wanted.timeout_ms)
 
         def query(engine: Engine) -> Query:
-            return wire.rank_query(wanted, engine.catalogue, arrival)
+            return wire.rank_query(wanted, engine.catalogue, engine.feedback, arrival)
 
         return await self._answer("rank", wanted.user_id, arrival, query, wire.recommendation_body)
 

@@ -154,7 +154,7 @@ def compose(
     models, rules = Models(bundle), CatalogueFilter(bundle.catalogue)
     pipeline = partial(RecommendationPipeline, budgets=config.budgets, recorder=recorder or NullRecorder())
     kept = partial(LatestAnswers, config.cache) if config.cache.items else lambda: None
-    user = UserHydrator(store, bundle.schema, bundle.catalogue)
+    user = UserHydrator(store, bundle.schema, bundle.catalogue, bundle.manifest.feedback)
     always = (DuplicateFilter(), ExpressionFilter(rules), HiddenFilter("excluded", excluded))
     names = tuple(source.name for source in stages.sources)
     unlike = Eligibility(rules, named, excluded).mask
@@ -193,6 +193,7 @@ def compose(
             explainer=stages.explainer,
         ),
         trained_at=datetime.fromisoformat(bundle.manifest.created).timestamp(),
+        feedback=bundle.manifest.feedback,
     )
 
 
@@ -243,4 +244,5 @@ def _explainer(bundle: Bundle, models: Models, config: ServeConfig) -> Explainer
         {"together": models.ease, "next": models.sequential},
         bundle.catalogue.titles,
         config.explain.contributions,
+        bundle.manifest.feedback,
     )

@@ -59,6 +59,7 @@ def _key(query: Query) -> Hashable | None:
         query.user_id,
         query.user_version,
         query.count,
+        query.seen,
         query.diversity,
         query.explain,
         query.items.tobytes(),

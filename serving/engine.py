@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from serving.pipeline import RecommendationPipeline
 from training.catalogue import Catalogue
+from training.feedback import Feedback
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class Engine:
     recommend: a user's or a session's recommendations.
     similar: items similar to `query.items[0]`.
     rank: `query.items` in the order this user would want them.
+    feedback: what events mean to it.
     trained_at: when the bundle was made, unix seconds.
     """
 
@@ -26,3 +28,4 @@ class Engine:
     similar: RecommendationPipeline
     rank: RecommendationPipeline
     trained_at: float = 0.0
+    feedback: Feedback = field(default_factory=Feedback)

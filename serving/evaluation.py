@@ -55,10 +55,10 @@ class ServedPipeline:
 
     def _store(self, cases: Cases) -> MemoryOnlineStore:
         """Users as they were before their held-out event: it and all that follows are left out."""
-        events = cases.data.events
+        events, users = cases.data.every, cases.data.events.user_index
         known = np.ones(len(events), np.bool_)
         for position in cases.positions.tolist():
-            known[position : events.offsets[events.user_index[position] + 1]] = False
+            known[cases.data.at[position] : events.offsets[users[position] + 1]] = False
         rows = np.sort(events.row[known])
         tables = self._tables
         return MemoryOnlineStore.from_events(

@@ -66,18 +66,20 @@ def _evaluate(directory: Path, data: Path, validation: bool, into: Path | None) 
         show("reading the bundle and its data")
         served = read_bundle(str(directory))
         tables = Tables.read(data)
-        dataset = build(tables, served.schema)
+        dataset = build(tables, served.schema, served.manifest.feedback)
         recommenders = (
             protocol.Popularity.fit(dataset),
             protocol.Ease.fit(dataset),
             ServedPipeline(served, tables),
         )
-        cases = protocol.Cases(dataset, dataset.validation if validation else dataset.test)
+        cases = protocol.Cases.of(dataset, dataset.validation if validation else dataset.test)
         show(f"asking for {len(cases):,} users, each as of just before the held-out event")
         rows = protocol.evaluate(recommenders, cases)
     split = "validation" if validation else "test"
     console.print(
-        protocol.render(rows, f"Bundle {directory.name}: {split}, leave-one-out by time, full catalogue")
+        protocol.render(
+            rows, f"Bundle {directory.name}: {split}, leave-one-out by time, full catalogue\n{cases}"
+        )
     )
     if not validation:
         write_metrics(directory, protocol.as_metrics(rows))

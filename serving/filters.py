@@ -19,7 +19,11 @@ Hidden = Callable[[Query], Int32]
 
 
 def seen(query: Query) -> Int32:
-    return query.history.item_index
+    """What the user has met or, where that may come again, disliked."""
+    if query.seen == "allow":
+        return query.disliked
+    history = query.history.item_index
+    return np.concatenate((history, query.met)) if len(query.met) else history
 
 
 def excluded(query: Query) -> Int32:

@@ -11,8 +11,10 @@ from features.schema import FeatureSchema
 from features.store import FeatureBatch, OnlineStore
 from features.transforms import encode
 from serving import tracing
-from serving.types import Float32, History, Query
+from serving.past import Past, past
+from serving.types import Float32, Query
 from training.catalogue import Catalogue
+from training.feedback import Feedback
 
 DECODED = 1_024
 """Users whose decoded rows are kept, about 3 kB each, least recently used first out. Who asks once asks
@@ -26,11 +28,14 @@ class UserHydrator:
 
     name = "user"
 
-    def __init__(self, store: OnlineStore, schema: FeatureSchema, catalogue: Catalogue) -> None:
+    def __init__(
+        self, store: OnlineStore, schema: FeatureSchema, catalogue: Catalogue, feedback: Feedback
+    ) -> None:
         self._store = store
         self._schema = schema
         self._catalogue = catalogue
-        self._decoded: LRUCache[tuple[str, int], tuple[History, Float32]] = LRUCache(DECODED)
+        self._feedback = feedback
+        self._decoded: LRUCache[tuple[str, int], tuple[Past, Float32]] = LRUCache(DECODED)
 
     def enabled(self, query: Query) -> bool:
         return query.user_id is not None
@@ -43,32 +48,37 @@ class UserHydrator:
         if not rows.found[0]:
             return replace(query, user_version=0)
         version = int(rows.version[0])
-        history, features = self._row(query.user_id, version, rows)
+        past, features = self._row(query.user_id, version, rows)
         return replace(
             query,
             user_version=version,
-            history=history,
+            history=past.history,
+            met=past.met,
+            disliked=past.disliked,
             user_features=features,
             feature_age_s=_known(rows.age_s(query.now)[0]),
         )
 
-    def _row(self, user_id: str, version: int, rows: FeatureBatch) -> tuple[History, Float32]:
+    def _row(self, user_id: str, version: int, rows: FeatureBatch) -> tuple[Past, Float32]:
         decoded = self._decoded.get((user_id, version))
         if decoded is None:
-            history, features = self._history(rows), encode(self._schema.user, rows.columns)[0]
+            past, features = self._past(rows), encode(self._schema.user, rows.columns)[0]
+            history = past.history
             for array in (history.item_index, history.value, history.timestamp, features):
                 array.flags.writeable = False
-            decoded = self._decoded[user_id, version] = history, features
+            decoded = self._decoded[user_id, version] = past, features
         return decoded
 
-    def _history(self, rows: FeatureBatch) -> History:
+    def _past(self, rows: FeatureBatch) -> Past:
         columns = rows.columns
-        index = self._catalogue.indices(columns["history_items"][0])
-        known = index >= 0
-        return History(
-            index[known],
-            np.asarray(columns["history_values"][0], np.float32)[known],
-            np.asarray(columns["history_times"][0], np.float64)[known],
+        older, of = self._catalogue.hashed(columns["older_items"][0])
+        return past(
+            self._feedback,
+            self._catalogue.indices(columns["history_items"][0]),
+            np.asarray(columns["history_values"][0], np.float32),
+            np.asarray(columns["history_times"][0], np.float64),
+            older,
+            np.asarray(columns["older_values"][0], np.float32)[of],
         )
 
 

@@ -29,6 +29,7 @@ from typing_extensions import TypedDict
 from features.limits import MAX_ID_CHARS
 from serving.config import ServeConfig
 from serving.types import DiversityMethod, Tier
+from training.feedback import Seen
 
 MAX_COUNT = 100
 """Items in one answer; a page, not an export."""
@@ -131,8 +132,10 @@ class _Wire(BaseModel):
 
 class SessionEvent(_Wire):
     item_id: Id
-    value: Annotated[float, Field(ge=-MAX_EVENT_VALUE, le=MAX_EVENT_VALUE)] = Field(
-        1.0, description="strength of the event; on the scale of the interactions the models were trained on"
+    value: Annotated[float, Field(ge=-MAX_EVENT_VALUE, le=MAX_EVENT_VALUE)] | None = Field(
+        None,
+        description="strength of the event, on the scale of the interactions the models were trained on, "
+        "where low ones may be dislikes; without one the item is taken to be liked as usual",
     )
     timestamp: Annotated[float, Field(ge=0, le=LATEST_TIMESTAMP)] | None = Field(
         None, description="unix seconds; without one the event is taken to have happened just now"
@@ -178,6 +181,11 @@ class RecommendationRequest(_ForSomebody):
     count: Count = 10
     filter: FilterField = None
     exclude_ids: ExcludeIds = Field(default_factory=list)
+    seen: Seen | None = Field(
+        None,
+        description="exclude: nothing that the user has met before; allow: that too, but nothing they "
+        "disliked. What the models were trained for where absent",
+    )
     diversity: DiversityRequest | None = None
 
 

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from training.feedback import Seen
+
 Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -35,7 +37,7 @@ FilterExpression = Mapping[str, Mapping[str, object]]
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a user did, oldest first. Items outside the catalogue are left out.
+    """What a user liked, oldest first. Items outside the catalogue are left out.
 
     Attributes:
         item_index: int32 [h].
@@ -91,8 +93,11 @@ class Query:
         session: True where the history came with the request and no user is known.
         items: int32 [m], what the request names: items to rank, or to find similar ones to.
         exclude: int32 [e], items never to be returned.
-        history, user_features, feature_age_s: set by the query hydrator; `user_features` is float32
-            [schema.user_width], `feature_age_s` None where no row was read.
+        seen: whether items that were met may be returned.
+        met: int32, items met that `history` does not hold: disliked ones, and those of long ago.
+        disliked: int32, items whose newest event is a dislike: never returned, and in no reason.
+        history, met, disliked, user_features, feature_age_s: set by the query hydrator; `user_features` is
+            float32 [schema.user_width], `feature_age_s` None where no row was read.
         user_version: of the user's row (`features.store.FeatureBatch.version`), 0 for a user without one;
             None where the store was not read.
         traceparent: the caller's span (W3C Trace Context) while the query is on its way to another replica.
@@ -107,6 +112,9 @@ class Query:
     items: Int32 = field(default_factory=lambda: NO_ITEMS)
     filter: FilterExpression | None = None
     exclude: Int32 = field(default_factory=lambda: NO_ITEMS)
+    seen: Seen = "exclude"
+    met: Int32 = field(default_factory=lambda: NO_ITEMS)
+    disliked: Int32 = field(default_factory=lambda: NO_ITEMS)
     diversity: Diversity = Diversity("none", 0.0)
     explain: bool = False
     context: Mapping[str, str | float] = field(default_factory=dict)
@@ -118,7 +126,8 @@ class Query:
 
     def __reduce__(self) -> _Pickled:
         features = None if self.user_features is None else _bytes(self.user_features, np.float32)
-        return _query, (_plain(self), _bytes(self.items, np.int32), _bytes(self.exclude, np.int32), features)
+        items = (self.items, self.exclude, self.met, self.disliked)
+        return _query, (_plain(self), tuple(_bytes(each, np.int32) for each in items), features)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +288,7 @@ _PLAIN = (
     "deadline",
     "count",
     "session",
+    "seen",
     "filter",
     "diversity",
     "explain",
@@ -312,11 +322,14 @@ def _features(row: bytes) -> Float32:
     return np.frombuffer(row, np.float32)
 
 
-def _query(plain: tuple[Any, ...], items: bytes, exclude: bytes, features: bytes | None) -> Query:
+def _query(plain: tuple[Any, ...], columns: tuple[bytes, ...], features: bytes | None) -> Query:
+    items, exclude, met, disliked = (np.frombuffer(column, np.int32) for column in columns)
     return Query(
         **dict(zip(_PLAIN, plain, strict=True)),
-        items=np.frombuffer(items, np.int32),
-        exclude=np.frombuffer(exclude, np.int32),
+        items=items,
+        exclude=exclude,
+        met=met,
+        disliked=disliked,
         user_features=None if features is None else _features(features),
     )
 

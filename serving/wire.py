@@ -15,6 +15,7 @@ from pydantic_core import to_json
 from serving.config import DiversityConfig
 from serving.engine import Engine
 from serving.errors import UnknownItems
+from serving.past import Past, past
 from serving.schemas import (
     ITEMS,
     DiversityRequest,
@@ -25,8 +26,9 @@ from serving.schemas import (
     Session,
     SimilarRequest,
 )
-from serving.types import NO_ITEMS, Diversity, Explanation, History, Int32, Query, Recommendation
+from serving.types import NO_ITEMS, Diversity, Explanation, Int32, Query, Recommendation
 from training.catalogue import Catalogue
+from training.feedback import Feedback
 
 ITEMS_JSON = "items.json"
 """What `Recommendation.derived` calls the serialised items."""
@@ -43,8 +45,13 @@ class Arrival:
 
 
 def recommendation_query(
-    request: RecommendationRequest, catalogue: Catalogue, diversity: DiversityConfig, arrival: Arrival
+    request: RecommendationRequest,
+    catalogue: Catalogue,
+    feedback: Feedback,
+    diversity: DiversityConfig,
+    arrival: Arrival,
 ) -> Query:
+    done = _past(request.session, catalogue, feedback, arrival.now)
     return Query(
         request_id=arrival.request_id,
         user_id=request.user_id,
@@ -54,18 +61,22 @@ def recommendation_query(
         session=request.session is not None,
         filter=request.filter,
         exclude=_known(request.exclude_ids, catalogue),
+        seen=request.seen or feedback.seen,
         diversity=_diversity(request.diversity, diversity),
         explain=request.explain,
         context=request.context,
-        history=_history(request.session, catalogue, arrival.now),
+        history=done.history,
+        met=done.met,
+        disliked=done.disliked,
     )
 
 
-def rank_query(request: RankRequest, catalogue: Catalogue, arrival: Arrival) -> Query:
+def rank_query(request: RankRequest, catalogue: Catalogue, feedback: Feedback, arrival: Arrival) -> Query:
     """Raises:
     UnknownItems: naming every item that the catalogue does not hold.
     """
     items = _every("item_ids", request.item_ids, catalogue)
+    done = _past(request.session, catalogue, feedback, arrival.now)
     return Query(
         request_id=arrival.request_id,
         user_id=request.user_id,
@@ -76,7 +87,9 @@ def rank_query(request: RankRequest, catalogue: Catalogue, arrival: Arrival) -> 
         items=items,
         explain=request.explain,
         context=request.context,
-        history=_history(request.session, catalogue, arrival.now),
+        history=done.history,
+        met=done.met,
+        disliked=done.disliked,
     )
 
 
@@ -114,19 +127,19 @@ def _every(field: str, item_ids: Sequence[str], catalogue: Catalogue) -> Int32:
     return index
 
 
-def _history(session: Session | None, catalogue: Catalogue, now: float) -> History:
-    """The session's known items, oldest first. What has no time, or one that is still to come on the
-    server's clock, happened now."""
+def _past(session: Session | None, catalogue: Catalogue, feedback: Feedback, now: float) -> Past:
+    """The session's events, oldest first. What has no time, or one that is still to come on the server's
+    clock, happened now; what has no value is an ordinary like."""
     if session is None:
-        return History.empty()
+        return Past.nothing()
     events = session.events
     index = catalogue.indices(event.item_id for event in events)
-    value = np.array([event.value for event in events], np.float32)
+    usual = feedback.usual
+    value = np.array([usual if event.value is None else event.value for event in events], np.float32)
     told = np.array([now if event.timestamp is None else event.timestamp for event in events], np.float64)
     timestamp = np.minimum(told, now)
     order = np.argsort(timestamp, kind="stable")
-    order = order[index[order] >= 0]
-    return History(index[order], value[order], timestamp[order])
+    return past(feedback, index[order], value[order], timestamp[order])
 
 
 def _diversity(request: DiversityRequest | None, default: DiversityConfig) -> Diversity:

@@ -17,7 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def write_bundle(
         for name, component in components.items():
             _save_component(partial / f"{name}.safetensors", component)
         files = {path.name: sha256(path) for path in sorted(partial.iterdir())}
-        version = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
+        version = hashlib.sha256(_contents(files, manifest).encode()).hexdigest()[:12]
         manifest = replace(manifest, version=version, schema_fingerprint=schema.fingerprint(), files=files)
         write_atomically(partial / FILE_NAME, manifest.to_json())
         partial.chmod(0o755)  # mkdtemp and safetensors make what their owner alone can read
@@ -106,6 +106,11 @@ def write_bundle(
         shutil.rmtree(partial, ignore_errors=True)
     write_atomically(root / POINTER, version)
     return target
+
+
+def _contents(files: Mapping[str, str], manifest: Manifest) -> str:
+    """What a bundle's version is the hash of: all that decides its answers."""
+    return json.dumps({"files": files, "feedback": asdict(manifest.feedback)}, sort_keys=True)
 
 
 def write_metrics(directory: Path, metrics: Mapping[str, Mapping[str, float]]) -> None:

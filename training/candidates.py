@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from training.data.manifest import DataError
 from training.dataset import Dataset
 from training.fit.ranker import RankingLists
 from training.models.arrays import Float32, Int32, Int64, Mask
@@ -60,7 +61,7 @@ def build_lists(models: BaseModels, data: Dataset, positions: Int64, recipe: Rec
     taken stands first, candidates drawn at random from what was retrieved with it follow.
 
     Raises:
-        ValueError: for none of the events was its item retrieved.
+        DataError: for none of the events was its item retrieved.
     """
     rng = np.random.default_rng(recipe.seed)
     chosen = np.sort(rng.permutation(positions)[: recipe.lists])
@@ -71,7 +72,8 @@ def build_lists(models: BaseModels, data: Dataset, positions: Int64, recipe: Rec
     brought: dict[str, list[Retrieved]] = {}
     for row, position in enumerate(chosen.tolist()):
         history, known, now = data.history(position), data.user_features[position], data.now(position)
-        found = retrieval.retrieve(history, known, now, allowed(data.n_items, history), recipe.sizes)
+        free = allowed(data.n_items, data.hidden(position))
+        found = retrieval.retrieve(history, known, now, free, recipe.sizes)
         for source, one in found.items():
             brought.setdefault(source, []).append(one)
         target = data.events.item_index[position]
@@ -84,7 +86,10 @@ def build_lists(models: BaseModels, data: Dataset, positions: Int64, recipe: Rec
         present[row, : len(items)] = True
     kept = present[:, 0]
     if not kept.any():
-        raise ValueError("retrieval found none of the held-out items: the data has nothing to learn")
+        raise DataError(
+            f"retrieval found the item of none of the {len(chosen):,} newest training events: users choose "
+            "without a pattern, or what they met before and --seen exclude hides"
+        )
     targets = data.events.item_index[chosen]
     return Lists(
         RankingLists(features.names, rows[kept], present[kept]),
@@ -92,10 +97,10 @@ def build_lists(models: BaseModels, data: Dataset, positions: Int64, recipe: Rec
     )
 
 
-def allowed(n_items: int, history: Int32) -> Mask:
-    """bool [n]: what the user has not met."""
+def allowed(n_items: int, hidden: Int32) -> Mask:
+    """bool [n]: all items but these."""
     mask = np.ones(n_items, bool)
-    mask[history] = False
+    mask[hidden] = False
     return mask
 
 

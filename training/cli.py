@@ -21,6 +21,7 @@ from features.schema import FeatureSchema, SchemaError
 from features.steps import shown_steps
 from training.data.manifest import DataError
 from training.data.manifest import Manifest as DataManifest
+from training.feedback import sentence
 from training.inputs import digest, up_to_date
 from training.publish import PublishError, publish
 from training.recipe import Recipe
@@ -44,6 +45,20 @@ def train(
         bool, typer.Option("--gpu/--no-gpu", envvar="MARQUEE_TRAIN_GPU", help="A GPU for each process.")
     ] = DEFAULT.gpu,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = DEFAULT.seed,
+    seen: Annotated[
+        str,
+        typer.Option(
+            envvar="MARQUEE_SEEN",
+            help="Whether items that a user has met are recommended again: exclude, allow or auto.",
+        ),
+    ] = DEFAULT.seen,
+    disliked: Annotated[
+        str,
+        typer.Option(
+            envvar="MARQUEE_DISLIKED",
+            help="Highest value that is a dislike, or none, or auto: 0 where values lie on both sides.",
+        ),
+    ] = DEFAULT.disliked,
     force: Annotated[bool, typer.Option("--force", help="Train anew even if nothing has changed.")] = False,
     store: Annotated[
         str | None, typer.Option("--publish", envvar="MARQUEE_PUBLISH", help="Folder or URL to copy it to.")
@@ -52,7 +67,7 @@ def train(
     """Train the models on Ray and write a bundle; on the cluster that RAY_ADDRESS names, if it is set."""
     if context.invoked_subcommand is not None:
         return
-    recipe = Recipe(seed=seed, workers=workers, gpu=gpu)
+    recipe = Recipe(seed=seed, workers=workers, gpu=gpu, seen=seen, disliked=disliked)
     try:
         schema = _schema(home)
         DataManifest.read(home / "data").require_trainable()
@@ -123,9 +138,13 @@ def _summary(trained: Trained) -> None:
     from training.evaluate import render
 
     console = Console()
-    console.print(render(trained.validation, "Validation, offline: leave-one-out by time, full catalogue"))
+    data = trained.cases.data
+    title = f"Validation, offline: leave-one-out by time, full catalogue\n{trained.cases}"
+    console.print(render(trained.validation, title))
     table = Table(show_header=False, title=f"Bundle {trained.directory.name}", title_justify="left")
     table.add_row("where", escape(str(trained.directory)))
+    dislikes = len(data.every) - len(data.events)
+    table.add_row("feedback", sentence(data.feedback, dislikes, len(data.every)))
     for part, seconds in trained.seconds.items():
         table.add_row(part, f"{seconds:.1f} s")
     table.add_row("in all", f"{sum(trained.seconds.values()):.1f} s")

@@ -2,7 +2,8 @@
 
 An *event* is a position in `events`: sorted by user, then time, then file order, so what the user did before
 it is the run of positions from the user's first. Validation and test take the ends of these runs; training
-events are therefore a run of their own, and so are those that the ranker's lists are made of.
+events are therefore a run of their own, and so are those that the ranker's lists are made of. Dislikes are no
+events in this sense: they stand in `every` alone, which says what was met.
 Does not belong here: models, and where files lie.
 """
 
@@ -27,6 +28,9 @@ from training.data.indexed import IndexedInteractions
 from training.data.manifest import DataError
 from training.data.split import leave_one_out
 from training.data.tables import Tables
+from training.evidence import decide
+from training.feedback import Feedback
+from training.past import disliked, hidden
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -39,7 +43,9 @@ MIN_TRAINING_EVENTS, MIN_TEST_USERS, MIN_ITEMS = 200, 10, 10
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """Attributes:
-    events: every interaction, of n.
+    feedback: what the interactions mean.
+    every: all interactions. events: those of them that are likes, of n.
+    at: int64 [n], where in `every` each of `events` is.
     train, validation, test: positions into `events`, int64, ascending.
     user_features: float32 [n, schema.user_width], inputs of each event's user just before it.
     catalogue: items in the order of `events.item_ids`; statistics among its features are as of the end of
@@ -47,7 +53,10 @@ class Dataset:
     """
 
     schema: FeatureSchema
+    feedback: Feedback
+    every: IndexedInteractions
     events: IndexedInteractions
+    at: Int64
     train: Int64
     validation: Int64
     test: Int64
@@ -72,6 +81,13 @@ class Dataset:
         """The items its user had before this event, oldest first."""
         start = self.events.offsets[self.events.user_index[position]]
         return self.events.item_index[start:position]
+
+    def hidden(self, position: int) -> Int32:
+        """The items that could not be recommended to its user just before this event, for what was met."""
+        start = self.every.offsets[self.events.user_index[position]]
+        past = slice(int(start), int(self.at[position]))
+        met = self.every.item_index[past]
+        return hidden(self.feedback.seen, met, disliked(self.feedback, met, self.every.value[past]))
 
     def now(self, position: int) -> float:
         """When an event happened, unix seconds."""
@@ -101,25 +117,37 @@ class Dataset:
         return first.isoformat(), last.isoformat()
 
 
-def build(tables: Tables, schema: FeatureSchema) -> Dataset:
+def build(tables: Tables, schema: FeatureSchema, feedback: Feedback | None = None) -> Dataset:
     """Split leave-one-out by time and encoded.
+
+    Args:
+        feedback: what the interactions mean; None: what they themselves say (`training.evidence`).
 
     Raises:
         DataError: too few users, items or interactions to train on.
     """
-    events = indexed.encode(tables)
-    split = leave_one_out(tables.interactions)
-    place = np.empty(len(events), np.int64)
+    feedback = decide(tables.interactions) if feedback is None else feedback
+    every = indexed.encode(tables)
+    at = np.flatnonzero(feedback.likes(every.value))
+    events = every if len(at) == len(every) else every.select(every.row[at])
+    liked = np.sort(events.row)
+    split = leave_one_out(tables.interactions.take(liked))
+    place = np.empty(len(every), np.int64)
     place[events.row] = np.arange(len(events))
-    train, validation, test = (np.sort(place[rows]) for rows in (split.train, split.validation, split.test))
+    train, validation, test = (
+        np.sort(place[liked[rows]]) for rows in (split.train, split.validation, split.test)
+    )
     _require_enough(len(train), len(test), len(events.item_ids), tables.about.name)
     return Dataset(
         schema,
+        feedback,
+        every,
         events,
+        at,
         train,
         validation,
         test,
-        _user_features(schema, events, tables.users),
+        _user_features(schema, every, tables.users)[at],
         Catalogue(tables.items, item_features(schema, events.select(events.row[train]), tables.items)),
     )
 

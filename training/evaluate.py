@@ -1,4 +1,4 @@
-"""The evaluation protocol: every item a user has not met is ranked, the held-out one should come first.
+"""The evaluation protocol: all items that a user could be shown are ranked, the held-out one should be first.
 
 One table for whatever can recommend, ours beside the baselines that any recommender must beat. Does not
 belong here: the served pipeline, which serving wraps as a `Recommender`; the measures themselves (`metrics`).
@@ -16,6 +16,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from training import metrics
+from training.data.manifest import DataError
 from training.dataset import Dataset
 from training.fit.linear import fit_ease
 
@@ -41,13 +42,41 @@ _CHUNK = 512
 
 @dataclass(frozen=True, slots=True)
 class Cases:
-    """Held-out events: for each, recommend from what its user did before. `positions` as in `Dataset`."""
+    """Held-out events: for each, recommend from what its user did before.
+
+    Attributes:
+        positions: as in `Dataset`.
+        left_out: held-out events that are no cases, because their item could not have been recommended.
+    """
 
     data: Dataset
     positions: Int64
+    left_out: int = 0
+
+    @staticmethod
+    def of(data: Dataset, positions: Int64) -> Cases:
+        """These events but those whose item was hidden from their user, who had met it: nobody could have
+        recommended them, so that they would count as misses whatever is judged.
+
+        Raises:
+            DataError: none is left.
+        """
+        could = np.array([data.events.item_index[p] not in data.hidden(p) for p in positions.tolist()], bool)
+        if not could.any():
+            raise DataError(
+                f"all {len(positions):,} held-out events are of items that their users had met before, which "
+                "are excluded: train with --seen allow"
+            )
+        return Cases(data, positions[could], int(len(positions) - could.sum()))
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def __str__(self) -> str:
+        """How many cases there are, and which held-out events are none."""
+        seen = {"exclude": "seen items excluded", "allow": "seen items allowed"}[self.data.feedback.seen]
+        left = f", {self.left_out:,} left out whose item had been met" if self.left_out else ""
+        return f"{len(self):,} cases{left}, {seen}"
 
     @property
     def targets(self) -> Int32:
@@ -70,7 +99,7 @@ class Cases:
         return tuple(ids[user] for user in self.data.events.user_index[self.positions])
 
     def span(self, case: int) -> slice:
-        """Where in `data.events` the history of a case is: all of it is seen, all of it may be used."""
+        """Where in `data.events` the history of a case is: all of it may be used."""
         position = int(self.positions[case])
         return slice(int(self.data.events.offsets[self.data.events.user_index[position]]), position)
 
@@ -78,13 +107,17 @@ class Cases:
         """Items, oldest first, of each case."""
         return (self.data.events.item_index[self.span(case)] for case in range(len(self)))
 
+    def hidden(self) -> Iterator[Int32]:
+        """Items that may not be recommended, of each case (`Dataset.hidden`)."""
+        return (self.data.hidden(position) for position in self.positions.tolist())
+
 
 class Recommender(Protocol):
     @property
     def name(self) -> str: ...
 
     def recommend(self, cases: Cases, k: int) -> Int32:
-        """int32 [n, k]: best first, none that the user has met, -1 where there are no more."""
+        """int32 [n, k]: best first, none that is hidden, -1 where there are no more."""
         ...
 
 
@@ -120,7 +153,7 @@ class Popularity:
         return Popularity(np.bincount(items, minlength=data.n_items).astype(np.float32))
 
     def recommend(self, cases: Cases, k: int) -> Int32:
-        return _best_unseen(cases, k, lambda histories: np.tile(self.counts, (len(histories), 1)))
+        return _best_allowed(cases, k, lambda histories: np.tile(self.counts, (len(histories), 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +169,7 @@ class Ease:
         return Ease(fit_ease(known.offsets, known.item_index, data.n_items, EASE_REGULARISATION))
 
     def recommend(self, cases: Cases, k: int) -> Int32:
-        return _best_unseen(
+        return _best_allowed(
             cases, k, lambda histories: np.stack([self.weights[h].sum(axis=0) for h in histories])
         )
 
@@ -223,15 +256,16 @@ def _cell(row: Row, measure: str) -> str:
     return f"{row.values[measure]:.4f} [dim]{low:.3f}-{high:.3f}[/dim]"
 
 
-def _best_unseen(cases: Cases, k: int, score: Callable[[list[Int32]], Float32]) -> Int32:
-    """int32 [n, k] by `score`, which gives float32 [h, m] of h histories; seen items out, ties by index."""
+def _best_allowed(cases: Cases, k: int, score: Callable[[list[Int32]], Float32]) -> Int32:
+    """int32 [n, k] by `score`, which gives float32 [h, m] of h histories; hidden items out, ties by
+    index."""
     found = np.full((len(cases), k), -1, np.int32)
-    histories = list(cases.histories())
+    histories, hidden = list(cases.histories()), list(cases.hidden())
     for begin in range(0, len(cases), _CHUNK):
         some = histories[begin : begin + _CHUNK]
         scores = score(some)
-        for row, history in enumerate(some):
-            scores[row, history] = -np.inf
+        for row in range(len(some)):
+            scores[row, hidden[begin + row]] = -np.inf
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         ranked = np.where(np.take_along_axis(scores, best, axis=1) > -np.inf, best, -1)
         found[begin : begin + len(some), : ranked.shape[1]] = ranked

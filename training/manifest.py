@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-FORMAT = 1
+from training.feedback import Feedback
+
+FORMAT = 2
 """Raised when a reader of the previous format could misread a bundle."""
 
 FILE_NAME, POINTER = "manifest.json", "LATEST"
@@ -25,12 +27,13 @@ class BundleError(Exception):
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """Attributes:
-    version: 12 hex digits over the checksums, so that equal contents have equal versions.
+    version: 12 hex digits over the checksums and `feedback`, so that equal contents have equal versions.
     created: UTC, ISO 8601.
     data_window: first and last event the models saw, UTC, ISO 8601.
     parent: version of the bundle this one was trained from, if any.
     files: file name → sha256.
     inputs: digest of all it was made from (`training.inputs`); "" where nobody recorded it.
+    feedback: what the events meant that it was made from, and so what those of its requests mean.
     metrics: what `marquee evaluate` measured, model → metric → value; empty before.
     """
 
@@ -44,6 +47,7 @@ class Manifest:
     seed: int
     files: Mapping[str, str]
     inputs: str = ""
+    feedback: Feedback = field(default_factory=Feedback)
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -64,7 +68,9 @@ class Manifest:
                     f"{where} has bundle format {raw['format']}, this version reads {FORMAT}; train again"
                 )
             first, last = raw["data_window"]
-            manifest = Manifest(**{**raw, "data_window": (first, last)})
+            manifest = Manifest(
+                **{**raw, "data_window": (first, last), "feedback": Feedback(**raw["feedback"])}
+            )
             if any(Path(name).name != name for name in manifest.files):
                 raise ValueError("a file outside the bundle's folder")
             return manifest

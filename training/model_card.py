@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from training.data.manifest import About
-from training.dataset import Dataset
-from training.evaluate import Row, markdown
+from training.evaluate import Cases, Row, markdown
+from training.feedback import sentence
 from training.recipe import Recipe
 
 
-def model_card(data: Dataset, about: About, recipe: Recipe, validation: Sequence[Row]) -> str:
+def model_card(cases: Cases, about: About, recipe: Recipe, validation: Sequence[Row]) -> str:
+    data = cases.data
     events, (first, last) = data.events, data.window
     schema = data.schema
     return f"""# Marquee on {about.name}
@@ -25,7 +26,8 @@ model, popularity with time decay) by calibrated probabilities; an additive rank
 its score is the sum of the terms that explanations show.
 
 ## Data
-- {about.name}: {len(events):,} interactions, {len(events.user_ids):,} users, {data.n_items:,} items.
+- {about.name}: {len(data.every):,} interactions, {len(events.user_ids):,} users, {data.n_items:,} items.
+- Seen and disliked: {sentence(data.feedback, len(data.every) - len(events), len(data.every))}.
 - Source: {about.source}
 - Licence: {about.licence}
 - Split: of each user's events the last is for test, the one before it for validation; the other
@@ -40,9 +42,9 @@ its score is the sum of the terms that explanations show.
 - Feature schema {schema.fingerprint()[:12]}.
 
 ## Validation
-Every item of the catalogue but those already met is ranked, for {len(data.validation):,} users, measured
-offline right after training. Every choice of the recipe was made on figures like these; those of the test
-events, from the served pipeline, are in the manifest once `marquee evaluate` has run.
+Every item of the catalogue that could be shown is ranked, offline, right after training: {cases}.
+Every choice of the recipe was made on figures like these; those of the test events, from the served pipeline,
+are in the manifest once `marquee evaluate` has run.
 
 {markdown(validation)}
 

@@ -46,9 +46,10 @@ class OfflineRecommender:
     def _candidates(self, cases: Cases) -> Iterator[tuple[Int32, Float32, float, Int32]]:
         """History, user features, moment and blended candidates, best first, of each case."""
         retrieval, n_items = self.models.retrieval, cases.data.n_items
-        for history, known, now in zip(cases.histories(), cases.user_features, cases.now, strict=True):
+        columns = zip(cases.histories(), cases.hidden(), cases.user_features, cases.now, strict=True)
+        for history, hidden, known, now in columns:
             brought = retrieval.retrieve(
-                history, known, float(now), allowed(n_items, history), self.recipe.sizes
+                history, known, float(now), allowed(n_items, hidden), self.recipe.sizes
             )
             items, _, _ = self.blend.blend(brought, self.recipe.candidates)
             yield history, known, float(now), items

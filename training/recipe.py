@@ -12,6 +12,10 @@ class Recipe:
 
     Attributes:
         seed: of everything random.
+        seen: what happens to items that a user has met: "exclude", "allow", or "auto", by how many events
+            repeat (`training.evidence`).
+        disliked: events of this value or a lower one are dislikes: a number, "none", or "auto", those at zero
+            or below where others are above.
         workers: data-parallel processes. Each draws its own share of a batch, with its own in-batch
             negatives, so their number is part of the result.
         gpu: whether each process computes on a GPU of its own. It rounds otherwise than a CPU does.
@@ -29,6 +33,8 @@ class Recipe:
     """
 
     seed: int = 0
+    seen: str = "auto"
+    disliked: str = "auto"
     workers: int = 2
     gpu: bool = False
     hold: int = 8

@@ -27,6 +27,7 @@ from training.data.manifest import DataError
 from training.data.tables import Tables
 from training.dataset import Dataset, build
 from training.evaluate import Cases, Ease, Popularity, Row, evaluate
+from training.evidence import decide
 from training.fit.linear import fit_ease, fit_sequential
 from training.fit.ranker import fit_ranker
 from training.fit.two_tower import TwoTower, TwoTowerSettings
@@ -51,11 +52,13 @@ Fit = Callable[[Inputs, Recipe, Path], Mapping[str, Weights]]
 @dataclass(frozen=True, slots=True)
 class Trained:
     """Attributes:
-    directory: of the bundle. validation: figures of the offline path, ours and the baselines'.
+    directory: of the bundle.
+    cases, validation: figures of the offline path, ours and the baselines', and what they are of.
     seconds: part of the run → wall seconds.
     """
 
     directory: Path
+    cases: Cases
     validation: tuple[Row, ...]
     seconds: Mapping[str, float]
 
@@ -98,7 +101,8 @@ def train(
     with _workspace(home / "training", inputs) as workspace:
         clock.begin("data")
         tables = Tables.read(home / "data")
-        data = build(tables, schema)
+        data = build(tables, schema, decide(tables.interactions, recipe.seen, recipe.disliked))
+        cases = Cases.of(data, data.validation)
         older, newest = data.hold_out(recipe.hold)
         stages = {HELD: older, SERVING: data.train}
         clock.begin("linear models")
@@ -119,18 +123,18 @@ def train(
         blend = lists.fit_blend(recipe.quotas)
         clock.begin("validation")
         ours = OfflineRecommender(models[SERVING], blend, ranker, recipe)
-        validation = evaluate((ours, Ease.fit(data), Popularity.fit(data)), Cases(data, data.validation))
+        validation = evaluate((ours, Ease.fit(data), Popularity.fit(data)), cases)
         clock.begin("bundle")
         directory = write_bundle(
             home / "bundles",
             schema=schema,
             catalogue=data.catalogue,
             components=components(models[SERVING], blend, ranker),
-            model_card=model_card(data, tables.about, recipe, validation),
+            model_card=model_card(cases, tables.about, recipe, validation),
             manifest=_manifest(data, tables, recipe, inputs),
         )
         clock.end()
-    return Trained(directory, validation, clock.seconds)
+    return Trained(directory, cases, validation, clock.seconds)
 
 
 def two_tower_inputs(data: Dataset, jobs: Mapping[str, Int64]) -> Inputs:
@@ -185,6 +189,7 @@ def _manifest(data: Dataset, tables: Tables, recipe: Recipe, inputs: str) -> Man
         seed=recipe.seed,
         files={},
         inputs=inputs,
+        feedback=data.feedback,
     )
 
 

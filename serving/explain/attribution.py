@@ -17,12 +17,14 @@ from serving.explain.reasons import (
     LOW,
     PLAIN,
     RATED,
+    nameable,
     outer,
     raising,
     rated_highly,
     strongest_anchors,
 )
-from serving.types import CandidateBatch, Contribution, Explanation, Float32, History, Int32, Query
+from serving.types import CandidateBatch, Contribution, Explanation, Float32, Int32, Query
+from training.feedback import Feedback
 from training.models.linear import LinearItemModel
 from training.models.ranker import AdditiveRanker
 from training.models.ranking_features import RankingFeatures
@@ -46,17 +48,20 @@ class RankerExplainer:
         anchors: dict[str, LinearItemModel],
         titles: tuple[str, ...],
         terms: int,
+        feedback: Feedback,
     ) -> None:
         """Args:
         anchors: family of `reasons.ANCHOR_FEATURE` → the model that this feature is the score of.
         titles: what a sentence calls item i.
         terms: contributions returned with an item.
+        feedback: what values mean.
         """
         self._features = features
         self._ranker = ranker
         self._anchors = anchors
         self._titles = titles
         self._terms = terms
+        self._feedback = feedback
         self._outer = tuple(outer(knots) for knots in ranker.knots)
 
     def enabled(self, query: Query) -> bool:
@@ -69,7 +74,7 @@ class RankerExplainer:
                 query.history.item_index, query.user_features, query.now, batch.item_index
             )
         contributions = self._ranker.contributions(features)
-        said = self._anchored(query.history, batch.item_index, features, contributions)
+        said = self._anchored(query, batch.item_index, features, contributions)
         return tuple(
             self._explain_one(item, features[row], contributions[row], {f: said[f][row] for f in said})
             for row, item in enumerate(batch.item_index.tolist())
@@ -91,13 +96,14 @@ class RankerExplainer:
         return Explanation(next(plain, None), None, terms)
 
     def _anchored(
-        self, history: History, items: Int32, values: Float32, contributions: Float32
+        self, query: Query, items: Int32, values: Float32, contributions: Float32
     ) -> dict[str, list[_Anchored | None]]:
         """Family → for each item the event to name: without its term the ranker's score would be lower."""
-        high = rated_highly(history)
+        history = query.history
+        high, may = rated_highly(history), nameable(self._feedback, history, query.disliked)
         said: dict[str, list[_Anchored | None]] = {}
         for family, model in self._anchors.items():
-            anchors = strongest_anchors(model, history, items)
+            anchors = strongest_anchors(model, history, items, may)
             feature = self._features.names.index(ANCHOR_FEATURE[family])
             without = self._ranker.terms(feature, values[:, feature] - anchors.term)
             carried = (anchors.term > 0) & (without < contributions[:, feature])

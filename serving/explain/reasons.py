@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.types import Float32, History, Int32, Mask
+from training.feedback import Feedback, above
 from training.models.linear import LinearItemModel
+from training.past import newest
 
 FAMILY = {
     "ease": "together",
@@ -84,14 +86,23 @@ def raising(names: Sequence[str], contributions: Float32) -> tuple[str, ...]:
     return tuple(sorted((family for family in share if share[family] > 0), key=lambda f: -share[f]))
 
 
-def strongest_anchors(model: LinearItemModel, history: History, items: Int32) -> Anchors:
-    """An event of the item itself is no reason for it."""
+def strongest_anchors(model: LinearItemModel, history: History, items: Int32, nameable: Mask) -> Anchors:
+    """An event of the item itself is no reason for it. nameable: bool [h], the events to choose among."""
     if not len(history):
         return Anchors(np.zeros(len(items), np.intp), np.zeros(len(items), np.float32))
     terms = model.contributions(history.item_index, items)
-    terms[items[:, None] == history.item_index] = 0
+    terms[(items[:, None] == history.item_index) | ~nameable] = 0
     position = terms.argmax(axis=1)
     return Anchors(position, np.maximum(terms[np.arange(len(items)), position], 0))
+
+
+def nameable(feedback: Feedback, history: History, disliked: Int32) -> Mask:
+    """bool [h]: whether a reason may call an event's item chosen. Not where the user thought little of it, by
+    the newest value that it was given."""
+    items, last = newest(history.item_index, history.value)
+    thought_of = items[above(last, feedback.low)]
+    may: Mask = np.isin(history.item_index, thought_of) & ~np.isin(history.item_index, disliked)
+    return may
 
 
 def rated_highly(history: History) -> Mask:

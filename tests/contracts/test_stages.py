@@ -49,6 +49,7 @@ from serving.stages import (
 from serving.types import CandidateBatch, Diversity, Float32, Query
 from tests.serving import doubles, models
 from training.catalogue import Catalogue
+from training.feedback import Feedback
 
 T = TypeVar("T")
 
@@ -93,7 +94,9 @@ Factory = Callable[[World], T]
 
 QUERY_HYDRATORS: list[Factory[QueryHydrator]] = [
     lambda world: doubles.HistoryHydrator("history", history=doubles.history_of([1, 2])),
-    lambda world: UserHydrator(world.small.store(), world.small.schema, world.small.data.catalogue),
+    lambda world: UserHydrator(
+        world.small.store(), world.small.schema, world.small.data.catalogue, Feedback()
+    ),
 ]
 SOURCES: list[Factory[Source]] = [
     lambda world: doubles.NearestSource("nearest", vectors=world.vectors, eligible=world.eligibility.mask),
@@ -144,6 +147,7 @@ EXPLAINERS: list[Factory[Explainer]] = [
         {"together": world.small.models.ease, "next": world.small.models.sequential},
         world.catalogue.titles,
         terms=3,
+        feedback=Feedback(),
     ),
 ]
 
@@ -157,6 +161,9 @@ queries = st.builds(
     count=st.integers(1, 20),
     history=items.map(doubles.history_of),
     exclude=items.map(doubles.indices),
+    seen=st.sampled_from(["exclude", "allow"]),
+    met=items.map(doubles.indices),
+    disliked=items.map(doubles.indices),
     items=items.map(doubles.indices),
     filter=expressions,
     session=st.booleans(),
@@ -226,7 +233,7 @@ def test_a_query_hydrator_fills_in_the_user_and_nothing_else(stage: QueryHydrato
     if not stage.enabled(query):
         return
     hydrated = twice(lambda: stage.hydrate_query(query), query)
-    filled = {"history", "user_features", "feature_age_s", "user_version"}
+    filled = {"history", "met", "disliked", "user_features", "feature_age_s", "user_version"}
     for field in fields(Query):
         if field.name not in filled:
             assert frozen(getattr(hydrated, field.name)) == frozen(getattr(query, field.name)), field.name

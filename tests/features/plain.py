@@ -23,6 +23,7 @@ EXTRACT: dict[Kind, Callable[[Any], Any]] = {
     Kind.IDS: lambda value: list(value.string_list_val.val),
     Kind.NUMBERS: lambda value: value.float_list_val.val,
     Kind.TIMES: lambda value: value.double_list_val.val,
+    Kind.HASHES: lambda value: value.int64_list_val.val,
 }
 
 

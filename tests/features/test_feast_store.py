@@ -16,6 +16,7 @@ from feast.infra.online_stores.helpers import _mmh3
 from redis import Redis
 
 from features import feast_store
+from features import rows as rows_module
 from features.definitions import PACKED, USER_ROW, row_view
 from features.embedded import EmbeddedRedis
 from features.feast_api import EntityKey, RedisOnlineStore, Value
@@ -25,7 +26,7 @@ from features.marker import MARKER, stamped
 from features.materialize import materialize
 from features.packed import RowLayout
 from features.redis_address import WRITE_TIMEOUT_S, RedisUrlError, connection_string
-from features.schema import ITEM_ID, USER_ID
+from features.schema import HISTORY_LENGTH, ITEM_ID, USER_ID
 from features.store import OnlineStoreError
 from tests.features.plain import plain_read
 from tests.features.test_packed import assert_same_bits
@@ -129,11 +130,14 @@ def odd() -> World:
     )
 
 
-@pytest.mark.parametrize("world", [films(), odd()], ids=["films", "odd"])
+@pytest.mark.parametrize(
+    ("world", "length"), [(films(), HISTORY_LENGTH), (odd(), 1)], ids=["films", "odd, and mostly older"]
+)
 async def test_packed_rows_say_what_the_separate_features_say(
-    world: World, tmp_path: Path, redis_url: str
+    world: World, length: int, tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the last bit, for every user and item, those that are not there included."""
+    monkeypatch.setattr(rows_module, "HISTORY_LENGTH", length)
     schema = world.schema
     directory = tmp_path / "reference"
     materialize(

@@ -28,6 +28,7 @@ CELLS: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.IDS: st.none() | st.lists(TEXT, max_size=4),
     Kind.NUMBERS: st.none() | st.lists(st.floats(width=32), max_size=4),
     Kind.TIMES: st.none() | st.lists(st.floats(), max_size=4),
+    Kind.HASHES: st.none() | st.lists(st.integers(0, 2**32 - 1), max_size=4),
 }
 
 
@@ -89,6 +90,7 @@ def test_whatever_changes_in_a_row_changes_its_version() -> None:
         Kind.IDS: ["i1"],
         Kind.NUMBERS: [0.25],
         Kind.TIMES: [1.0],
+        Kind.HASHES: [2**32 - 1],
     }
     versions = {before}
     for feature in SCHEMA.user:

@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from features import rows as rows_module
+from features.hashing import hashed
 from features.schema import HISTORY_LENGTH
 from tests.features.worlds import START, World, event_rows, events, films, world_of
 
@@ -49,6 +51,27 @@ def test_a_long_history_keeps_the_newest(monkeypatch: pytest.MonkeyPatch) -> Non
     users, _ = world.rows(world.schema)
     assert users.columns["history_times"][0].tolist() == [START + 7, START + 8, START + 9]
     assert users.columns["user_events"][0] == 10
+
+
+@given(event_rows(), st.integers(1, 4))
+def test_what_came_before_the_history_is_still_known(
+    rows: list[tuple[str, str, float, int]], length: int
+) -> None:
+    """Every item ever met stands in the history or among the older ones, those once and with the value that
+    was given last."""
+    world = world_of(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows_module, "HISTORY_LENGTH", length)
+        users, _ = world.rows(world.schema)
+    for position, user in enumerate(users.ids):
+        mine = sorted((row for row in rows if row[0] == user), key=lambda row: row[3])
+        kept = {item for _, item, _, _ in mine[-length:]}
+        last = {item: value for _, item, value, _ in mine if item not in kept}
+        hashes = users.columns["older_items"][position]
+        assert hashes.dtype == np.uint32
+        assert hashes.tolist() == sorted(hashed(last).tolist())
+        values = dict(zip(hashes.tolist(), users.columns["older_values"][position].tolist(), strict=True))
+        assert values == {int(hashed([item])[0]): value for item, value in last.items()}
 
 
 def test_ids_need_not_be_dictionary_encoded_nor_in_one_chunk() -> None:

@@ -43,7 +43,7 @@ def test_widths_count_the_inputs() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 1, "user": [{}]}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 2, "user": [{}]}'])
 def test_what_is_not_a_schema_is_refused_with_what_to_do(text: str) -> None:
     with pytest.raises(SchemaError, match="marquee features"):
         FeatureSchema.from_json(text)

@@ -81,6 +81,17 @@ async def test_an_item_names_every_source_that_brought_it():
     assert all(item["reasons"] == [] for item in reply.json["items"])
 
 
+async def test_what_was_met_is_returned_where_the_request_allows_it():
+    wanted = {"user_id": "ann", "count": 100, "diversity": {"method": "none"}}
+    excluded = await post(api_of(), "/v1/recommendations", wanted)
+    allowed = await post(api_of(), "/v1/recommendations", {**wanted, "seen": "allow"})
+    everything = {f"i{i}" for i in range(N_ITEMS)}
+    assert {item["id"] for item in excluded.json["items"]} == everything - {"i1", "i2"}
+    assert {item["id"] for item in allowed.json["items"]} == everything
+    refused = await post(api_of(), "/v1/recommendations", {**wanted, "seen": "boost"})
+    assert (refused.status, refused.json["errors"][0]["field"]) == (422, "seen")
+
+
 async def test_an_unknown_user_gets_what_is_popular():
     answer = (await post(api_of(), "/v1/recommendations", {"user_id": "nobody"})).json
     assert (answer["tier"], answer["feature_age_s"], len(answer["items"])) == ("popular", None, 10)

@@ -77,7 +77,7 @@ def test_a_future_that_gives_the_answer_away_changes_nothing(served: ServedPipel
     moved = np.cumsum(~after) - 1  # where each event stands once the future is gone
     rows = np.searchsorted(kept, events.row[~after])
     less = replace(events.select(events.row[~after]), row=rows)
-    known = Cases(replace(WORLD.data, events=less), moved[positions])
+    known = Cases(replace(WORLD.data, events=less, every=less, at=np.arange(len(less))), moved[positions])
     assert after.sum() > 10
     assert ServedPipeline(small_bundle(), cut).recommend(known, 10).tolist() == expected.tolist()
 

@@ -16,13 +16,14 @@ from serving.types import Query
 from tests.serving.doubles import history_of, query_of
 from tests.serving.models import SILENT, small
 from training.catalogue import Catalogue
+from training.feedback import Feedback
 
 WORLD = small()
 CATALOGUE = WORLD.data.catalogue
 
 
 def hydrated(query: Query, catalogue: Catalogue = CATALOGUE, store: MemoryOnlineStore | None = None) -> Query:
-    hydrator = UserHydrator(store or WORLD.store(), WORLD.schema, catalogue)
+    hydrator = UserHydrator(store or WORLD.store(), WORLD.schema, catalogue, Feedback())
     return asyncio.run(hydrator.hydrate_query(query))
 
 
@@ -50,7 +51,7 @@ def test_an_unknown_user_stays_as_the_request_left_them() -> None:
 
 def test_one_version_of_a_row_is_decoded_once_and_another_anew() -> None:
     store = WORLD.store()
-    hydrator = UserHydrator(store, WORLD.schema, CATALOGUE)
+    hydrator = UserHydrator(store, WORLD.schema, CATALOGUE, Feedback())
     ask = query_of(user_id=WORLD.data.events.user_ids[0], now=WORLD.now)
     first, second = (asyncio.run(hydrator.hydrate_query(ask)) for _ in range(2))
     assert second.history is first.history
@@ -58,7 +59,7 @@ def test_one_version_of_a_row_is_decoded_once_and_another_anew() -> None:
     assert not first.history.item_index.flags.writeable
     rows = asyncio.run(store.read_users([ask.user_id]))
     rows.columns["history_values"][0] = rows.columns["history_values"][0] + 1
-    moved = hydrator._row(str(ask.user_id), int(rows.version[0]) + 1, rows)[0]
+    moved = hydrator._row(str(ask.user_id), int(rows.version[0]) + 1, rows)[0].history
     assert moved.value.tolist() == (first.history.value + 1).tolist()
 
 
@@ -83,7 +84,7 @@ def test_events_of_items_outside_the_catalogue_are_left_out() -> None:
 
 
 def test_a_request_without_a_user_is_not_looked_up() -> None:
-    hydrator = UserHydrator(WORLD.store(), WORLD.schema, CATALOGUE)
+    hydrator = UserHydrator(WORLD.store(), WORLD.schema, CATALOGUE, Feedback())
     assert not hydrator.enabled(query_of(user_id=None))
     assert hydrator.enabled(query_of(user_id="u1"))
 

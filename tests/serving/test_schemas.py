@@ -38,10 +38,10 @@ def test_documented_examples_are_valid(model, examples):
 def test_what_is_left_out_has_its_documented_default():
     request = RecommendationRequest.parse(b'{"user_id": "u"}', BOUNDS)
     assert (request.count, request.explain, request.filter, request.exclude_ids) == (10, False, None, [])
-    assert (request.diversity, request.timeout_ms, request.context) == (None, None, {})
+    assert (request.diversity, request.seen, request.timeout_ms, request.context) == (None, None, None, {})
     session = RecommendationRequest.parse(b'{"session": {"events": [{"item_id": "i"}]}}', BOUNDS).session
     assert session is not None
-    assert (session.events[0].value, session.events[0].timestamp) == (1.0, None)
+    assert (session.events[0].value, session.events[0].timestamp) == (None, None)
 
 
 def test_null_is_the_same_as_absent_where_absent_is_allowed():

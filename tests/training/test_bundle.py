@@ -116,7 +116,7 @@ def test_a_damaged_bundle_is_refused_and_not_taken_for_up_to_date(
         ("{", "cannot be read"),
         ("[]", "cannot be read"),
         ('{"format": 99}', "format 99"),
-        ('{"format": 1}', "cannot be read"),
+        ('{"format": 2}', "cannot be read"),
         (None, "is missing"),
     ],
 )

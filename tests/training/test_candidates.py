@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from training.candidates import BaseModels, allowed, build_lists, union
+from training.data.manifest import DataError
 from training.dataset import Dataset
 from training.fit.linear import fit_ease, fit_sequential
 from training.fit.two_tower import TwoTower, TwoTowerSettings
@@ -81,5 +82,5 @@ def test_lists_are_repeatable_and_follow_the_seed(models: BaseModels, dataset: D
 
 def test_nothing_retrieved_is_said(models: BaseModels, dataset: Dataset) -> None:
     _, newest = dataset.hold_out(RECIPE.hold)
-    with pytest.raises(ValueError, match="retrieval found none"):
+    with pytest.raises(DataError, match="retrieval found the item of none"):
         build_lists(models, dataset, newest, replace(RECIPE, sizes={"popular": 0}))

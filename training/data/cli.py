@@ -16,6 +16,7 @@ from features.limits import too_many_items
 from features.steps import shown_steps
 from training.data.manifest import MAX_REJECTED_SHARE, DataError, FileReport, Manifest
 from training.data.prepare import SYNTHETIC, Request, World, data_directory, prepare
+from training.feedback import seen_by
 
 _SHOWN_REJECTS = 3
 """Malformed rows of a file printed; `dataset.json` names more."""
@@ -73,7 +74,9 @@ def _show(manifest: Manifest, directory: Path, reused: bool) -> None:
         "interactions", f"{counts['interactions']:,} ({manifest.density:.2%} of all pairs have met)"
     )
     table.add_row(
-        "repeats", f"{manifest.facts.repeats:.1%} of the interactions are of a pair that met before"
+        "repeats",
+        f"{manifest.facts.repeats:.1%} of the interactions are of a pair that met before: `marquee train` "
+        f"takes this for --seen {seen_by(manifest.facts.repeats)}",
     )
     table.add_row("duplicates", f"{manifest.facts.duplicates:,} copies of an event were dropped")
     table.add_row("items", f"{counts['items']:,}")

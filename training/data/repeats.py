@@ -40,6 +40,12 @@ def without_duplicates(interactions: pa.Table, facts: Facts) -> tuple[pa.Table, 
     return interactions, replace(facts, duplicates=duplicates, pairs=distinct, repeats=repeats)
 
 
+def repeated(interactions: pa.Table) -> float:
+    """Share of these interactions, 0 to 1, whose pair of user and item was there before."""
+    pair = _pairs(interactions)
+    return float(pd.Series(pair).duplicated().mean()) if len(pair) else 0.0
+
+
 def _pairs(interactions: pa.Table) -> NDArray[np.int64]:
     """int64 [n]: one number for each pair of user and item."""
     user, item = (interactions[name].unify_dictionaries().combine_chunks() for name in ("user_id", "item_id"))

@@ -114,7 +114,10 @@ class Host:
     def query(self, request: PeerRequest) -> Query:
         """What serving's own HTTP layer would make of the request."""
         arrival = Arrival(uuid.uuid4().hex, time.time(), time.monotonic() + self.config.budgets.request / 1e3)
-        return recommendation_query(request, self.engine.catalogue, self.config.diversity, arrival)
+        engine = self.engine
+        return recommendation_query(
+            request, engine.catalogue, engine.feedback, self.config.diversity, arrival
+        )
 
     async def answer(self, request: PeerRequest) -> PeerResponse:
         return self.response(await self.engine.recommend.run(self.query(request)))

@@ -95,7 +95,7 @@ def check_equal(ours: Float32, theirs: Float32) -> None:
 def _cases(bundle: Bundle, tables: Tables, now: float) -> list[Case]:
     """Users as the online store knows them, those with the most events first, and seeded candidates."""
     store = MemoryOnlineStore.from_events(bundle.schema, tables.interactions, tables.items, tables.users)
-    hydrator = UserHydrator(store, bundle.schema, bundle.catalogue)
+    hydrator = UserHydrator(store, bundle.schema, bundle.catalogue, bundle.manifest.feedback)
     rng = np.random.default_rng(0)
     n_items = len(bundle.catalogue)
     cases = []

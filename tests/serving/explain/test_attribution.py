@@ -18,6 +18,7 @@ from serving.explain.reasons import PLAIN
 from serving.types import Explanation, Float32, History, Query
 from tests.serving.doubles import batch_of, query_of
 from tests.serving.models import N_ITEMS, curves, ranking_rows, small
+from training.feedback import Feedback
 from training.models.linear import LinearItemModel
 from training.models.ranker import AdditiveRanker
 
@@ -51,7 +52,7 @@ class Case:
         )
 
     def explained(self, hydrated: bool = True) -> tuple[Explanation, ...]:
-        explainer = RankerExplainer(WORLD.features, self.ranker, MODELS, TITLES, self.terms)
+        explainer = RankerExplainer(WORLD.features, self.ranker, MODELS, TITLES, self.terms, Feedback())
         batch = batch_of(self.items).with_score(self.ranker.score(self.rows))
         return asyncio.run(
             explainer.explain(self.query, batch.with_features(self.rows) if hydrated else batch)
@@ -220,7 +221,7 @@ def test_where_the_strongest_family_has_no_anchor_the_next_one_is_asked() -> Non
     rows = np.zeros((1, len(NAMES)), np.float32)
     rows[0, COLUMN["next"]] = ranker.knots[COLUMN["next"]][-1]
     batch = batch_of([20]).with_features(rows)
-    explainer = RankerExplainer(WORLD.features, ranker, {**anchors, "together": none}, TITLES, 3)
+    explainer = RankerExplainer(WORLD.features, ranker, {**anchors, "together": none}, TITLES, 3, Feedback())
     (explanation,) = asyncio.run(explainer.explain(query_of(history=PAST, now=WORLD.now), batch))
     assert explanation.sentence == "After <7>, which you chose, people often go on to <20>."
 
@@ -232,7 +233,7 @@ def test_an_item_is_never_the_reason_for_itself() -> None:
     rows = np.zeros((1, len(NAMES)), np.float32)
     rows[0, COLUMN["next"]] = ranker.knots[COLUMN["next"]][-1]
     explainer = RankerExplainer(
-        WORLD.features, ranker, {"next": LinearItemModel(weights, 3.0, 30)}, TITLES, 3
+        WORLD.features, ranker, {"next": LinearItemModel(weights, 3.0, 30)}, TITLES, 3, Feedback()
     )
     batch = batch_of([7]).with_features(rows)
     (explanation,) = asyncio.run(explainer.explain(query_of(history=PAST, now=WORLD.now), batch))
@@ -240,6 +241,6 @@ def test_an_item_is_never_the_reason_for_itself() -> None:
 
 
 def test_users_without_a_history_are_not_explained() -> None:
-    explainer = RankerExplainer(WORLD.features, WORLD.ranker, MODELS, TITLES, 3)
+    explainer = RankerExplainer(WORLD.features, WORLD.ranker, MODELS, TITLES, 3, Feedback())
     assert explainer.enabled(query_of(history=PAST))
     assert not explainer.enabled(query_of())

@@ -75,7 +75,7 @@ def test_the_strongest_anchor_counts_recency() -> None:
     items = np.array([3, 0], np.int32)
 
     def found(*past: int) -> tuple[list[int], list[float]]:
-        anchors = strongest_anchors(model, history_of(past), items)
+        anchors = strongest_anchors(model, history_of(past), items, np.ones(len(past), bool))
         return anchors.position.tolist(), anchors.term.tolist()
 
     assert found(0, 1) == ([1, 0], [pytest.approx(0.6), 0.0])
@@ -87,7 +87,7 @@ def test_the_strongest_anchor_counts_recency() -> None:
 
 def test_an_event_of_the_item_itself_is_no_reason_for_it() -> None:
     model = LinearItemModel(np.ones((2, 2), np.float32), half_life=1.0, history=10)
-    anchors = strongest_anchors(model, history_of([0, 1]), np.array([1], np.int32))
+    anchors = strongest_anchors(model, history_of([0, 1]), np.array([1], np.int32), np.ones(2, bool))
     assert (anchors.position[0], anchors.term[0]) == (0, pytest.approx(0.5))
 
 
