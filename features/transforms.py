@@ -104,15 +104,24 @@ _CELL_DTYPES: dict[Kind, type] = {
 }
 
 
-def encode(features: Sequence[Feature], columns: Mapping[str, Column]) -> Float32:
+def encode(features: Sequence[Feature], columns: Mapping[str, Column], rows: int | None = None) -> Float32:
     """Model inputs, float32 [n, width], in the order of `schema.inputs(features)`.
 
     Numbers are standardised, after log(1 + x) where the feature says so; a word of the vocabulary is 1, an
     unknown one nothing; a set's known words share 1; a missing value is the default.
+
+    Args:
+        rows: n; may be left out where there is a column to count.
+
+    Raises:
+        ValueError: no column, and no count of rows either.
     """
     plan = _plan(tuple(features))
-    size = len(next(iter(columns.values()))) if columns else 0
-    out = np.zeros((size, plan.width), np.float32)
+    if rows is None:
+        if not columns:
+            raise ValueError("without a column the number of rows has to be given")
+        rows = len(next(iter(columns.values())))
+    out = np.zeros((rows, plan.width), np.float32)
     if plan.numbers:
         out[:, plan.places] = plan.standardised(columns).T
     for name, index in plan.words:

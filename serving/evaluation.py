@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -13,15 +13,23 @@ import numpy as np
 from features.memory_store import MemoryOnlineStore
 from serving.assemble import build_stages, compose
 from serving.config import Budgets, ServeConfig
+from serving.engine import Engine
 from serving.errors import ServingError
 from serving.pipeline import RecommendationPipeline
-from serving.types import Int32, Query
+from serving.types import Int32, Query, Recommendation
+from serving.wire import recommendation_body
 from training.bundle import Bundle
 from training.data.tables import Tables
 from training.evaluate import Cases
 
 PATIENT = Budgets(
-    request=60_000, request_max=60_000, features=60_000, source=60_000, ranker=60_000, diversity=60_000
+    request=60_000,
+    request_max=60_000,
+    features=60_000,
+    source=60_000,
+    ranker=60_000,
+    diversity=60_000,
+    explainer=60_000,
 )
 """Offline a slow machine must not turn into a worse answer."""
 
@@ -42,16 +50,25 @@ class ServedPipeline:
         self._stages = build_stages(bundle, self._config)
 
     def recommend(self, cases: Cases, k: int) -> Int32:
-        """int32 [n, k]: the pipeline's answers."""
-        return asyncio.run(self._answers(self._pipeline(cases), cases, k))
+        """int32 [n, k]: the pipeline's answers, each written as a client would get it: a bundle whose answers
+        cannot be written must not pass.
+
+        Raises:
+            DegradedEvaluation: an answer lacked a stage.
+        """
+        engine = self._engine(cases)
+        return asyncio.run(
+            self._answers(engine.recommend, cases, k, lambda answer: recommendation_body(answer, engine))
+        )
 
     def retrieve(self, cases: Cases, k: int) -> Int32:
         """int32 [n, k]: the blended candidates, before ranking."""
-        retrieval_only = replace(self._pipeline(cases), hydrators=(), scorer=None, selector=None)
-        return asyncio.run(self._answers(retrieval_only, cases, k))
+        pipeline = self._engine(cases).recommend
+        retrieval_only = replace(pipeline, hydrators=(), scorer=None, selector=None, explainer=None)
+        return asyncio.run(self._answers(retrieval_only, cases, k, lambda answer: None))
 
-    def _pipeline(self, cases: Cases) -> RecommendationPipeline:
-        return compose(self._bundle, self._stages, self._store(cases), self._config).recommend
+    def _engine(self, cases: Cases) -> Engine:
+        return compose(self._bundle, self._stages, self._store(cases), self._config)
 
     def _store(self, cases: Cases) -> MemoryOnlineStore:
         """Users as they were before their held-out event: it and all that follows are left out."""
@@ -65,12 +82,19 @@ class ServedPipeline:
             self._bundle.schema, tables.interactions.take(rows), tables.items, tables.users
         )
 
-    async def _answers(self, pipeline: RecommendationPipeline, cases: Cases, k: int) -> Int32:
+    async def _answers(
+        self,
+        pipeline: RecommendationPipeline,
+        cases: Cases,
+        k: int,
+        written: Callable[[Recommendation], object],
+    ) -> Int32:
         found = np.full((len(cases), k), -1, np.int32)
         for row, query in enumerate(_queries(cases, k)):
             answer = await pipeline.run(query)
             if answer.degraded:
                 raise DegradedEvaluation(f"lost {', '.join(answer.degraded)} for user {query.user_id!r}")
+            written(answer)
             found[row, : len(answer.batch)] = answer.batch.item_index
         return found
 
@@ -78,4 +102,6 @@ class ServedPipeline:
 def _queries(cases: Cases, k: int) -> Iterator[Query]:
     for user_id, now in zip(cases.user_ids, cases.now.tolist(), strict=True):
         deadline = time.monotonic() + PATIENT.request / 1e3
-        yield Query(request_id="evaluation", user_id=user_id, now=float(now), deadline=deadline, count=k)
+        yield Query(
+            request_id="evaluation", user_id=user_id, now=float(now), deadline=deadline, count=k, explain=True
+        )

@@ -223,11 +223,18 @@ class CatalogueFilter:
         table = catalogue.table
         columns = {name: _column(table.column(name)) for name in catalogue.property_names}
         self._columns = {name: column for name, column in sorted(columns.items()) if column is not None}
-        self._length = len(catalogue)
+        self._listed = np.ones(len(catalogue), np.bool_)
+        self._listed[catalogue.delisted] = False
         self._compiled = lru_cache(CACHED_MASKS)(self._compile)
 
+    @property
+    def narrows(self) -> bool:
+        """Whether some item matches no expression."""
+        return not self._listed.all()
+
     def mask(self, expression: FilterExpression | None) -> Mask:
-        """bool [n_items], read-only: True where the item matches. None and `{}` match every item.
+        """bool [n_items], read-only: True where the item matches. None and `{}` match every item that is not
+        delisted; a delisted one matches nothing.
 
         Raises:
             InvalidFilter: an unknown field or operator, or an operand of the wrong type.
@@ -252,7 +259,7 @@ class CatalogueFilter:
                     raise InvalidFilter(field, f"{name} {error}") from None
 
     def _compile(self, conditions: tuple[_Condition, ...]) -> Mask:
-        mask = np.ones(self._length, np.bool_)
+        mask = self._listed.copy()
         for condition in conditions:
             mask &= self._columns[condition.field].match(condition.operator, condition.operand)
         mask.setflags(write=False)

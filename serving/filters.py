@@ -82,7 +82,7 @@ class HiddenFilter:
 
 
 class ExpressionFilter:
-    """Drops candidates that do not match the query's filter expression."""
+    """Drops candidates that do not match the query's filter expression, delisted ones always."""
 
     name = "expression"
 
@@ -90,7 +90,7 @@ class ExpressionFilter:
         self._rules = rules
 
     def enabled(self, query: Query) -> bool:
-        return query.filter is not None
+        return query.filter is not None or self._rules.narrows
 
     def keep(self, query: Query, batch: CandidateBatch) -> Mask:
         return self._rules.mask(query.filter)[batch.item_index]

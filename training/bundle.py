@@ -37,6 +37,9 @@ from training.manifest import Manifest as Manifest
 from training.manifest import latest as latest
 
 SCHEMA, ITEMS, CARD = "schema.json", "items.parquet", "MODEL_CARD.md"
+FEATURES, DELISTED = "features", "delisted"
+"""Arrays of the catalogue's file; the second only where an item is."""
+
 LEFTOVER = ".partial-"
 """Begins the names of folders that are not bundles yet, or no longer."""
 
@@ -87,7 +90,10 @@ def write_bundle(
         (partial / SCHEMA).write_text(schema.to_json(), encoding="utf-8")
         pq.write_table(catalogue.table, partial / ITEMS)
         (partial / CARD).write_text(model_card, encoding="utf-8")
-        save_file({"features": catalogue.features}, partial / "catalogue.safetensors")
+        arrays: dict[str, NDArray[Any]] = {FEATURES: catalogue.features}
+        if len(catalogue.delisted):
+            arrays[DELISTED] = catalogue.delisted
+        save_file(arrays, partial / "catalogue.safetensors")
         for name, component in components.items():
             _save_component(partial / f"{name}.safetensors", component)
         files = {path.name: sha256(path) for path in sorted(partial.iterdir())}
@@ -183,10 +189,13 @@ def _load_catalogue(directory: Path, encoded: Component | None) -> Catalogue:
         table = pq.read_table(directory / ITEMS)
     except (pa.ArrowInvalid, OSError) as error:
         raise BundleError(f"{ITEMS} cannot be read ({error}); train again") from error
-    features = None if encoded is None else encoded.arrays.get("features")
-    if features is None or len(features) != table.num_rows:
+    features = None if encoded is None else encoded.arrays.get(FEATURES)
+    if encoded is None or features is None or len(features) != table.num_rows:
         raise BundleError(f"the bundle's item features do not match {ITEMS}; train again")
-    return Catalogue(table, np.asarray(features, np.float32))
+    delisted = np.asarray(encoded.arrays.get(DELISTED, ()), np.int32)
+    if len(delisted) and not 0 <= delisted.min() <= delisted.max() < table.num_rows:
+        raise BundleError(f"the bundle's delisted items are not rows of {ITEMS}; train again")
+    return Catalogue(table, np.asarray(features, np.float32), delisted)
 
 
 @contextmanager

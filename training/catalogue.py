@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic_core import PydanticSerializationError, to_json
 
 from features.hashing import hashed
 
@@ -24,10 +25,12 @@ class Catalogue:
     Attributes:
         table: `item_id` (string), then the columns shown to clients and open to filters.
         features: float32 [n, f], the encoded item features in the schema's order.
+        delisted: int32, ascending: items that histories hold and nobody is recommended any more.
     """
 
     table: pa.Table
     features: NDArray[np.float32]
+    delisted: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -84,6 +87,8 @@ class Catalogue:
         return [cached[index] for index in wanted]
 
     def _read_properties(self, indices: Sequence[int]) -> list[dict[str, object]]:
+        if not self.property_names:  # Arrow counts no rows where there are no columns
+            return [{} for _ in indices]
         rows = self.table.select(self.property_names).take(pa.array(indices, pa.int32())).to_pylist()
         return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
@@ -93,8 +98,28 @@ class Catalogue:
 
     @cached_property
     def titles(self) -> tuple[str, ...]:
-        """What a sentence calls each item: its title, or its id where it has none."""
+        """What a sentence calls each item: its title, or its id where it has none. Titles of another type
+        than text (a film called 1917 alone in its column) are written as they read."""
         if "title" not in self.table.column_names:
             return self.ids
         names = self.table.column("title").to_pylist()
-        return tuple(name or item_id for name, item_id in zip(names, self.ids, strict=True))
+        return tuple(
+            item_id if name is None or name == "" else str(name)
+            for name, item_id in zip(names, self.ids, strict=True)
+        )
+
+
+def presentable(items: pa.Table) -> tuple[pa.Table, tuple[str, ...]]:
+    """The items as an answer can show them, and the columns that were left out because JSON has no word for
+    a value of theirs: bytes that are no text, a year beyond 9999, a type that Arrow cannot take rows of."""
+    left_out = tuple(name for name in items.column_names if not _presentable(items[name]))
+    return items.drop_columns(list(left_out)), left_out
+
+
+def _presentable(column: pa.ChunkedArray) -> bool:
+    try:
+        to_json(column.take(pa.array([], pa.int32())).to_pylist())
+        to_json(column.to_pylist())
+    except (pa.ArrowException, PydanticSerializationError, ValueError, OverflowError):
+        return False
+    return True

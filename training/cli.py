@@ -139,6 +139,8 @@ def _summary(trained: Trained) -> None:
 
     console = Console()
     data = trained.cases.data
+    for note in data.notes:
+        console.print(f"[yellow]note[/yellow] {escape(note)}", highlight=False, soft_wrap=True)
     title = f"Validation, offline: leave-one-out by time, full catalogue\n{trained.cases}"
     console.print(render(trained.validation, title))
     table = Table(show_header=False, title=f"Bundle {trained.directory.name}", title_justify="left")

@@ -22,7 +22,7 @@ from features.schema import Feature, FeatureSchema, inputs
 from features.statistics import State, Timeline
 from features.store import Column
 from features.transforms import encode, item_statistics, items_at, user_statistics
-from training.catalogue import Catalogue
+from training.catalogue import Catalogue, presentable
 from training.data import indexed
 from training.data.indexed import IndexedInteractions
 from training.data.manifest import DataError
@@ -35,6 +35,14 @@ from training.past import disliked, hidden
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
+
+KEPT_EVENTS = 10
+"""Training events that a user keeps before more than one is held back (`held_back`). Where people have few
+events, the models that are to be judged on what is held back need nearly all of them."""
+
+MIN_LISTED_SHARE = 0.5
+"""Of the items of interactions, so many must have a row in items for the table to be the catalogue: what has
+none was then taken out, and is not recommended."""
 
 MIN_TRAINING_EVENTS, MIN_TEST_USERS, MIN_ITEMS = 200, 10, 10
 """Below these there is nothing to learn, or nothing to choose by: a two-tower would memorise the rows."""
@@ -50,6 +58,7 @@ class Dataset:
     user_features: float32 [n, schema.user_width], inputs of each event's user just before it.
     catalogue: items in the order of `events.item_ids`; statistics among its features are as of the end of
         the training events.
+    notes: sentences about what was left out, for whoever trains.
     """
 
     schema: FeatureSchema
@@ -62,10 +71,16 @@ class Dataset:
     test: Int64
     user_features: Float32
     catalogue: Catalogue
+    notes: tuple[str, ...] = ()
 
     @property
     def n_items(self) -> int:
         return len(self.catalogue)
+
+    @property
+    def n_listed(self) -> int:
+        """Items that may be recommended."""
+        return self.n_items - len(self.catalogue.delisted)
 
     @property
     def item_profiles(self) -> Float32:
@@ -94,12 +109,10 @@ class Dataset:
         return float(self.events.timestamp[position])
 
     def hold_out(self, per_user: int) -> tuple[Int64, Int64]:
-        """Training events as (older, newest): the newest `per_user` of each user, who keeps at least one."""
+        """Training events as (older, newest): the newest `per_user` of each user at most, by `held_back`."""
         users = self.events.user_index[self.train]
         counts = np.bincount(users, minlength=len(self.events.user_ids))
-        ends = self.events.offsets[:-1] + counts
-        keep = np.minimum(counts, np.maximum(counts - per_user, 1))
-        older = self.train < (ends - counts + keep)[users]
+        older = self.train < (self.events.offsets[:-1] + counts - held_back(counts, per_user))[users]
         return self.train[older], self.train[~older]
 
     def examples(self, positions: Int64) -> Int64:
@@ -115,6 +128,20 @@ class Dataset:
         times = self.events.timestamp[self.train]
         first, last = (datetime.fromtimestamp(int(t), UTC) for t in (times.min(), times.max()))
         return first.isoformat(), last.isoformat()
+
+
+def held_back(counts: Int64, most: int) -> Int64:
+    """int64 [u]: how many of each user's events, of which there are `counts` [u], others must not see.
+
+    At most `most`, and no more than leave `KEPT_EVENTS`; one, where a user has less than that. A pair is the
+    least that teaches anything, so of the users with two events every other one keeps both, and those with
+    one keep it: models of the older events always have something to learn, wherever there is anything.
+    """
+    held = np.clip(counts - KEPT_EVENTS, 1, most)
+    pairs = np.flatnonzero(counts == 2)
+    held[pairs[::2]] = 0
+    held[counts < 2] = 0
+    return held
 
 
 def build(tables: Tables, schema: FeatureSchema, feedback: Feedback | None = None) -> Dataset:
@@ -137,7 +164,11 @@ def build(tables: Tables, schema: FeatureSchema, feedback: Feedback | None = Non
     train, validation, test = (
         np.sort(place[liked[rows]]) for rows in (split.train, split.validation, split.test)
     )
-    _require_enough(len(train), len(test), len(events.item_ids), tables.about.name)
+    delisted, about_delisted = _delisted(tables, every)
+    validation, test = (_without(delisted, events.item_index, each) for each in (validation, test))
+    _require_enough(len(train), min(len(validation), len(test)), len(events.item_ids), tables.about.name)
+    shown, hidden = presentable(tables.items)
+    features = item_features(schema, events.select(events.row[train]), tables.items)
     return Dataset(
         schema,
         feedback,
@@ -148,8 +179,31 @@ def build(tables: Tables, schema: FeatureSchema, feedback: Feedback | None = Non
         validation,
         test,
         _user_features(schema, every, tables.users)[at],
-        Catalogue(tables.items, item_features(schema, events.select(events.row[train]), tables.items)),
+        Catalogue(shown, features, delisted),
+        (*about_delisted, *(f"items.{name} is in no answer: JSON cannot say its values" for name in hidden)),
     )
+
+
+def _delisted(tables: Tables, events: IndexedInteractions) -> tuple[Int32, tuple[str, ...]]:
+    """Items of interactions that the source's items table does not have, and what is to be said of them.
+
+    Who takes an item out of the table wants it out of the answers too. A table that has less than
+    `MIN_LISTED_SHARE` of the items that people met is a table of something else (other ids, a sample), and
+    takes nothing out.
+    """
+    met = np.unique(events.item_index)
+    listed = tables.facts.listed_items
+    gone = met[met >= (len(events.item_ids) if listed is None else listed)]
+    if not len(gone):
+        return gone, ()
+    have = f"items has a row for {len(met) - len(gone):,} of the {len(met):,} items of interactions"
+    if len(met) - len(gone) < MIN_LISTED_SHARE * len(met):
+        return gone[:0], (f"{have}, less than half: it is not taken for the catalogue, every item counts",)
+    return gone, (f"{have}: the other {len(gone):,} count in histories and are not recommended",)
+
+
+def _without(items: Int32, item_index: Int32, positions: Int64) -> Int64:
+    return positions[~np.isin(item_index[positions], items)] if len(items) else positions
 
 
 def _require_enough(train: int, users: int, items: int, name: str) -> None:
@@ -168,8 +222,8 @@ def _user_features(schema: FeatureSchema, events: IndexedInteractions, users: pa
     line = Timeline.of(events.user_index, events.value, events.timestamp, len(events.user_ids))
     seen = np.arange(len(events)) - events.offsets[events.user_index]
     before = user_statistics(line.at(events.user_index.astype(np.intp), seen.astype(np.intp)))
-    per_event = _encoded(schema.user, before)
-    per_user = _encoded(schema.user, profiles(schema.user, users))
+    per_event = _encoded(schema.user, before, len(events))
+    per_user = _encoded(schema.user, profiles(schema.user, users), users.num_rows)
     return np.concatenate([per_event, per_user[events.user_index]], axis=1)
 
 
@@ -178,9 +232,9 @@ def item_features(schema: FeatureSchema, events: IndexedInteractions, items: pa.
     line = Timeline.of(events.item_index, events.value, events.timestamp, len(events.item_ids))
     latest = item_statistics(line.latest())
     columns = {**items_at(latest, float(events.timestamp.max())), **profiles(schema.item, items)}
-    return _encoded(schema.item, columns)
+    return _encoded(schema.item, columns, items.num_rows)
 
 
-def _encoded(features: Sequence[Feature], columns: Mapping[str, Column]) -> Float32:
-    """Inputs of those features there are columns for, in the schema's order."""
-    return encode([feature for feature in features if feature.name in columns], columns)
+def _encoded(features: Sequence[Feature], columns: Mapping[str, Column], rows: int) -> Float32:
+    """Inputs of those features there are columns for, in the schema's order; of no column too."""
+    return encode([feature for feature in features if feature.name in columns], columns, rows)

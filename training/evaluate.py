@@ -1,4 +1,5 @@
 """The evaluation protocol: all items that a user could be shown are ranked, the held-out one should be first.
+Delisted items (`Catalogue.delisted`) are neither ranked nor held out.
 
 One table for whatever can recommend, ours beside the baselines that any recommender must beat. Does not
 belong here: the served pipeline, which serving wraps as a `Recommender`; the measures themselves (`metrics`).
@@ -194,7 +195,7 @@ def _row(recommender: Recommender, cases: Cases, met: Int64) -> Row:
         f"recall@{RETRIEVED}": _per_user(metrics.recall, found, cases.targets),
     }
     beyond = {
-        "coverage": metrics.coverage(top, CUTOFF, cases.data.n_items),
+        "coverage": metrics.coverage(top, CUTOFF, cases.data.n_listed),
         "diversity": metrics.intra_list_diversity(top, CUTOFF, cases.data.item_profiles),
         "novelty": metrics.novelty(top, CUTOFF, met, len(cases.data.events.user_ids)),
     }
@@ -264,6 +265,7 @@ def _best_allowed(cases: Cases, k: int, score: Callable[[list[Int32]], Float32])
     for begin in range(0, len(cases), _CHUNK):
         some = histories[begin : begin + _CHUNK]
         scores = score(some)
+        scores[:, cases.data.catalogue.delisted] = -np.inf
         for row in range(len(some)):
             scores[row, hidden[begin + row]] = -np.inf
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]

@@ -177,10 +177,13 @@ class _Run:
 
     def _batches(self, epoch: int) -> NDArray[np.int64]:
         """Examples of this rank, int64 [steps, batch / world]: equally many on every rank, each drawn once an
-        epoch but for the few that do not fill a batch."""
+        epoch but for the few that do not fill a batch; again where there are fewer than ranks."""
         world = self.worker.world
         rng = np.random.default_rng([self.recipe.seed, zlib.crc32(self.job.encode()), epoch])
         order = rng.permutation(self.inputs.jobs[self.job])
+        if not len(order):
+            raise ValueError(f"nothing to train {self.job} on")
+        order = np.resize(order, max(len(order), world))
         share = min(self.recipe.batch, len(order)) // world
         steps = len(order) // (share * world)
         return order[: steps * share * world].reshape(steps, world, share)[:, self.worker.rank]

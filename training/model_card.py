@@ -34,7 +34,7 @@ its score is the sum of the terms that explanations show.
   {len(data.train):,} train every model of this bundle ({first} to {last}).
 - When it serves, users' histories and statistics hold all events, the held-out ones too. `marquee evaluate`
   takes them back out for its figures.
-
+{"".join(f"- Note: {note}." + chr(10) for note in data.notes)}
 ## Inputs
 - User: {_listed([feature.name for feature in schema.user])}.
 - Item: {_listed([feature.name for feature in schema.item])}.

@@ -48,8 +48,8 @@ class OfflineRecommender:
         retrieval, n_items = self.models.retrieval, cases.data.n_items
         columns = zip(cases.histories(), cases.hidden(), cases.user_features, cases.now, strict=True)
         for history, hidden, known, now in columns:
-            brought = retrieval.retrieve(
-                history, known, float(now), allowed(n_items, hidden), self.recipe.sizes
-            )
+            free = allowed(n_items, hidden)
+            free[cases.data.catalogue.delisted] = False
+            brought = retrieval.retrieve(history, known, float(now), free, self.recipe.sizes)
             items, _, _ = self.blend.blend(brought, self.recipe.candidates)
             yield history, known, float(now), items

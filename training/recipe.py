@@ -19,8 +19,9 @@ class Recipe:
         workers: data-parallel processes. Each draws its own share of a batch, with its own in-batch
             negatives, so their number is part of the result.
         gpu: whether each process computes on a GPU of its own. It rounds otherwise than a CPU does.
-        hold: newest training events of each user that the base models of the first stage do not see. They
-            become the ranker's lists: scores of events a model was fitted on would be too good.
+        hold: newest training events of each user, at most, that the base models of the first stage do not
+            see; fewer where histories are short (`dataset.held_back`). They become the ranker's lists: scores
+            of events a model was fitted on would be too good.
         epochs: passes over the training events for a two-tower. Five or seven are within the noise of four.
         batch: examples of one step, over all workers together.
         learning_rate, weight_decay: AdamW's; high decay is what keeps item embeddings from overfitting.

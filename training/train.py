@@ -105,10 +105,10 @@ def train(
         cases = Cases.of(data, data.validation)
         older, newest = data.hold_out(recipe.hold)
         stages = {HELD: older, SERVING: data.train}
+        jobs = _examples(data, stages, newest)
         clock.begin("linear models")
         linear = {stage: _linear(data, events, recipe) for stage, events in stages.items()}
         clock.begin("two-towers")
-        jobs = {stage: data.examples(events) for stage, events in stages.items()}
         given = two_tower_inputs(data, jobs)
         towers = fit(given, recipe, workspace)
         clock.begin("ranking lists")
@@ -135,6 +135,21 @@ def train(
         )
         clock.end()
     return Trained(directory, cases, validation, clock.seconds)
+
+
+def _examples(data: Dataset, stages: Mapping[str, Int64], newest: Int64) -> dict[str, Int64]:
+    """What the two-tower of each stage learns from.
+
+    Raises:
+        DataError: a stage, or the ranker, which learns from `newest`, would have nothing.
+    """
+    examples = {stage: data.examples(events) for stage, events in stages.items()}
+    if not all(map(len, (*examples.values(), newest))):
+        raise DataError(
+            "fewer than two users have two interactions beside the last two, which are kept for validation "
+            "and test: nothing shows what goes with what; give longer histories"
+        )
+    return examples
 
 
 def two_tower_inputs(data: Dataset, jobs: Mapping[str, Int64]) -> Inputs:

@@ -41,6 +41,7 @@ from serving.remote import RemoteExplainer, RemoteScorer, RemoteSelector, remote
 from serving.stages import Source
 from serving.traffic import OtherBundle
 from serving.types import Diversity, History, Query
+from serving.wire import recommendation_body
 from training.bundle import Bundle, read_bundle
 
 if TYPE_CHECKING:
@@ -194,21 +195,33 @@ async def _warm_up(engine: Engine, rounds: int) -> set[str]:
     lost: set[str] = set()
     async for _ in _tries():
         for _ in range(rounds):
-            if lost := await _lost(pipeline, len(engine.catalogue)):
+            if lost := await _lost(pipeline, engine):
                 break
         else:
             return set()
     return lost
 
 
-async def _lost(pipeline: RecommendationPipeline, n_items: int) -> set[str]:
-    """What one round lost. Lost features do not count: the store is not the bundle's."""
+async def _lost(pipeline: RecommendationPipeline, engine: Engine) -> set[str]:
+    """What one round lost. Lost features do not count: the store is not the bundle's. Answers are written as
+    clients get them; one that cannot be written is the bundle's fault, and its error goes on.
+
+    Raises:
+        WarmUpFailed: an answer cannot be written.
+    """
     lost: set[str] = set()
-    for query in _made_up(n_items):
+    for query in _made_up(len(engine.catalogue)):
         try:
-            lost |= {*(await pipeline.run(query)).degraded} - {FEATURES}
+            answer = await pipeline.run(query)
         except Unavailable as error:
             lost |= {str(error)}
+            continue
+        lost |= {*answer.degraded} - {FEATURES}
+        try:
+            recommendation_body(answer, engine)
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            raise WarmUpFailed(f"bundle {engine.version}: its answers cannot be written ({why})") from error
     return lost
 
 

@@ -58,6 +58,18 @@ def test_a_word_twice_in_a_set_counts_once() -> None:
 
 def test_no_features_give_no_inputs_but_keep_the_rows() -> None:
     assert encode((TITLE,), {"title": column(TITLE, ["a", "b"])}).shape == (2, 0)
+    assert encode((), {}, rows=3).shape == (3, 0)
+
+
+def test_rows_that_nothing_tells_are_not_taken_for_none() -> None:
+    with pytest.raises(ValueError, match="the number of rows"):
+        encode((), {})
+
+
+@given(st.lists(st.sampled_from((AGE, TITLE, JOB, GENRES)), unique=True), st.integers(0, 4))
+def test_any_subset_of_features_encodes_with_a_row_for_each(features: list[Feature], rows: int) -> None:
+    columns = {feature.name: column(feature, [None] * rows) for feature in features}
+    assert encode(features, columns, rows).shape == (rows, len(inputs(tuple(features))))
 
 
 @given(st.lists(st.lists(st.sampled_from(["Action", "Comedy", "Drama", "Noir"])), max_size=6))

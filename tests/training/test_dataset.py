@@ -3,17 +3,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from features.build import build as build_features
 from features.feast_config import feature_store
 from features.offline import stamps, training_set
 from features.schema import FeatureSchema
 from features.transforms import encode
+from training import evaluate
 from training.data.manifest import DataError
 from training.data.synthetic import synthesize
 from training.data.tables import Tables
-from training.dataset import Dataset, build
+from training.dataset import KEPT_EVENTS, Dataset, build, held_back
+from training.recipe import Recipe
 
 
 def test_every_event_is_in_one_split_and_held_out_ones_come_last(dataset: Dataset) -> None:
@@ -25,14 +30,33 @@ def test_every_event_is_in_one_split_and_held_out_ones_come_last(dataset: Datase
 
 
 @pytest.mark.parametrize("per_user", [1, 8, 10_000])
-def test_held_out_training_events_are_the_newest_and_leave_one(dataset: Dataset, per_user: int) -> None:
+def test_held_out_training_events_are_the_newest_of_each_user(dataset: Dataset, per_user: int) -> None:
     older, newest = dataset.hold_out(per_user)
     assert sorted([*older, *newest]) == dataset.train.tolist()
     users = dataset.events.user_index
+    counts = np.bincount(users[dataset.train], minlength=len(dataset.events.user_ids))
+    held = held_back(counts, per_user)
     for user in np.unique(users[dataset.train]):
-        mine = dataset.train[users[dataset.train] == user]
-        expected = mine[max(1, len(mine) - per_user) :]
-        assert newest[users[newest] == user].tolist() == expected.tolist()
+        mine = dataset.train[users[dataset.train] == user].tolist()
+        assert newest[users[newest] == user].tolist() == mine[len(mine) - held[user] :]
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=30), st.integers(1, 50))
+def test_holding_back_never_takes_everything_and_gives_what_there_is(counts: list[int], most: int) -> None:
+    had = np.array(counts, np.int64)
+    held = held_back(had, most)
+    left = had - held
+    assert ((held >= 0) & (held <= most)).all()
+    assert (left[had > 0] >= 1).all()
+    assert (left[held > 1] >= KEPT_EVENTS).all()
+    assert (left >= 2).any() == (had >= 2).any()  # there is a pair to learn from, if there ever was
+    assert held.any() == ((had >= 3).any() or (had == 2).sum() > 1)
+
+
+def test_long_histories_give_as_many_as_the_recipe_says() -> None:
+    """MovieLens-100K's users have 18 training events or more: the recipe was chosen there."""
+    had = np.arange(18, 800)
+    assert (held_back(had, Recipe().hold) == Recipe().hold).all()
 
 
 def test_examples_have_a_history_of_the_users_own(dataset: Dataset) -> None:
@@ -83,6 +107,51 @@ def test_item_profiles_are_the_features_without_statistics(dataset: Dataset, sch
     assert names[0] != schema.item_inputs[0]
     assert not [name for name in names if name.startswith("item_")]
     assert "year" in names
+
+
+def without_rows(tables: Tables, gone: int, listed: bool = True) -> tuple[Tables, list[str]]:
+    """The same data set as if its items table lacked some of the items people met; and those."""
+    met = tables.interactions["item_id"].cast(pa.string()).unique().to_pylist()
+    kept = [item not in met[:gone] for item in tables.items["item_id"].to_pylist()]
+    items = tables.items.filter(pa.array(kept)) if listed else None
+    return Tables.assemble(tables.interactions, items, tables.users, tables.about), met[:gone]
+
+
+def test_an_item_taken_out_of_items_stays_in_histories_alone(tables: Tables, tmp_path: Path) -> None:
+    fewer, gone = without_rows(tables, 3)
+    fewer.write(tmp_path / "data")
+    fewer = Tables.read(tmp_path / "data")  # what is on disk says it too
+    data = build(fewer, FeatureSchema.infer(fewer.interactions, fewer.items, fewer.users))
+    catalogue = data.catalogue
+    assert sorted(catalogue.ids[index] for index in catalogue.delisted) == sorted(gone)
+    assert (data.n_items, data.n_listed) == (len(catalogue), len(catalogue) - 3)
+    assert "the other 3 count in histories and are not recommended" in " ".join(data.notes)
+    targets = data.events.item_index[np.concatenate([data.validation, data.test])]
+    assert not np.isin(targets, catalogue.delisted).any()
+    assert np.isin(catalogue.delisted, data.events.item_index[data.train]).any()
+    found = evaluate.Popularity.fit(data).recommend(evaluate.Cases(data, data.test), data.n_items)
+    assert not np.isin(found, catalogue.delisted).any()
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_table_of_other_items_takes_nothing_out(tables: Tables, listed: bool) -> None:
+    """Ids that do not join would leave nobody anything; and without a table there is nothing to be missing
+    from."""
+    other, _ = without_rows(tables, 75, listed)
+    data = build(other, FeatureSchema.infer(other.interactions, other.items, other.users))
+    assert len(data.catalogue.delisted) == 0
+    assert [("less than half" in note) for note in data.notes] == ([True] if listed else [])
+
+
+def test_what_an_answer_cannot_say_is_left_out_and_named(tables: Tables) -> None:
+    photos = pa.array([b"\xff\xd8"] * tables.items.num_rows)
+    items = tables.items.append_column("photo", photos)
+    data = build(
+        Tables(tables.interactions, items, tables.users, tables.about),
+        FeatureSchema.infer(tables.interactions, items, tables.users),
+    )
+    assert "photo" not in data.catalogue.property_names
+    assert data.notes == ("items.photo is in no answer: JSON cannot say its values",)
 
 
 def test_a_world_too_small_is_refused_in_one_line() -> None:

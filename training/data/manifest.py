@@ -93,12 +93,15 @@ class Facts:
         duplicates: events dropped because they were there before, with the same user, item, value and time.
         pairs: distinct pairs of user and item among the events kept.
         repeats: share of the events kept, 0 to 1, whose pair of user and item was there before.
+        listed_items: how many of the first rows of items the source's own table had, the others being added
+            for ids of interactions; None where the source had no items table.
     """
 
     timed: bool = True
     duplicates: int = 0
     pairs: int = 0
     repeats: float = 0.0
+    listed_items: int | None = None
 
 
 PLAIN = Facts()

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -65,6 +65,7 @@ class Tables:
             raise DataError(f"{about.source}: no interaction to learn from")
         interactions = interactions.select(INTERACTIONS.names).cast(INTERACTIONS)
         interactions, facts = without_duplicates(interactions, facts)
+        facts = replace(facts, listed_items=None if items is None else items.num_rows)
         return Tables(
             interactions,
             _with_missing(items, "item_id", interactions["item_id"]),

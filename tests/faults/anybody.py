@@ -1,0 +1,206 @@
+"""Folders of tables as anybody might have them, and the whole way from such a folder to answers, in this
+process: read, features, training of an epoch, evaluation, and an engine that writes its answers as a client
+gets them."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from features.memory_store import MemoryOnlineStore
+from features.progress import silent
+from features.schema import FeatureSchema
+from serving.assemble import build_stages, compose
+from serving.config import DiversityConfig, ServeConfig
+from serving.engine import Engine
+from serving.evaluation import PATIENT, ServedPipeline
+from serving.microbatch import MicroBatcher
+from serving.schemas import RankRequest, RecommendationRequest, SimilarRequest, bounds
+from serving.wire import (
+    Arrival,
+    rank_query,
+    recommendation_body,
+    recommendation_query,
+    similar_body,
+    similar_query,
+)
+from training.bundle import read_bundle
+from training.data.prepare import Request, prepare
+from training.data.tables import Tables
+from training.dataset import build
+from training.evaluate import Cases, evaluate
+from training.loop import Worker
+from training.loop import train as fit
+from training.recipe import Recipe
+from training.train import train
+
+START, DAY = 1_700_000_000, 86_400
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Which tables and columns a folder has, and how much is in them.
+
+    Attributes:
+        each: fewest and most events of a user.
+        repeats: whether people meet the same things again.
+        value, time: what the columns of interactions say.
+        items, users: which columns these tables have: none of them, the ids alone, or some.
+        unlisted: share of the items people met that the items table lacks.
+    """
+
+    users_n: int = 40
+    items_n: int = 25
+    each: tuple[int, int] = (6, 14)
+    repeats: bool = False
+    value: str = "none"
+    time: str = "rising"
+    items: str = "none"
+    users: str = "none"
+    unlisted: float = 0.0
+    seed: int = 0
+
+    @property
+    def enough(self) -> bool:
+        """Surely as much as training needs, and of events that can be learned from."""
+        return self.users_n >= 40 and self.items_n >= 25 and self.each == (6, 14) and not self.repeats
+
+    def write(self, folder: Path) -> Path:
+        chance = random.Random(self.seed)
+        folder.mkdir(parents=True)
+        _write(folder / "interactions.csv", self._events(chance))
+        if self.items != "none":
+            listed = range(int(self.unlisted * self.items_n), self.items_n)
+            _write(folder / "items.csv", (self._item(item) for item in listed))
+        if self.users != "none":
+            _write(folder / "users.csv", (self._user(user) for user in range(self.users_n)))
+        return folder
+
+    def _events(self, chance: random.Random) -> Iterable[Row]:
+        for user in range(self.users_n):
+            wanted, everything = chance.randint(*self.each), range(self.items_n)
+            few = chance.sample(everything, min(2 if self.repeats else wanted, self.items_n))
+            for event in range(wanted if self.repeats else len(few)):
+                row: Row = {"user_id": f"u{user}", "item_id": f"i{few[event % len(few)]}"}
+                if self.value != "none":
+                    row["value"] = {"ratings": chance.randint(1, 5), "zeros": 0, "same": 2.5}[self.value]
+                if self.time != "none":
+                    row["timestamp"] = START if self.time == "same" else START + DAY * event + user
+                yield row
+
+    def _item(self, item: int) -> Row:
+        row: Row = {"item_id": f"i{item}"}
+        if self.items in ("title", "all"):
+            row["title"] = f"The {item}th" if item % 3 else ""
+        if self.items == "all":
+            row |= {"kind[]": "a|b" if item % 2 else "", "year": 1990 + item, "empty": ""}
+        return row
+
+    def _user(self, user: int) -> Row:
+        more: Row = {"age": 20 + user, "job": "nurse" if user % 2 else "cook"} if self.users == "all" else {}
+        return {"user_id": f"u{user}", **more}
+
+
+shapes = st.builds(
+    Shape,
+    users_n=st.sampled_from([1, 12, 40, 60, 90, 120]),
+    items_n=st.sampled_from([1, 10, 25, 40, 40]),
+    each=st.sampled_from([(1, 4), (4, 4), (4, 12), (6, 14), (6, 14)]),
+    repeats=st.booleans(),
+    value=st.sampled_from(["none", "ratings", "zeros", "same"]),
+    time=st.sampled_from(["none", "rising", "same"]),
+    items=st.sampled_from(["none", "ids", "title", "all"]),
+    users=st.sampled_from(["none", "ids", "all"]),
+    unlisted=st.sampled_from([0.0, 0.2, 0.8, 1.0]),
+    seed=st.integers(0, 3),
+)
+
+
+def _write(path: Path, rows: Iterable[Row]) -> None:
+    rows = list(rows)
+    names = list(rows[0]) if rows else ["item_id"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@dataclass(frozen=True)
+class Journey:
+    """Attributes:
+    answers: of every known user, as JSON, asked all at once.
+    others: of a user nobody knows, a ranking, what is similar to an item.
+    """
+
+    tables: Tables
+    engine: Engine
+    answers: dict[str, dict[str, Any]]
+    others: tuple[dict[str, Any], ...]
+    delisted: frozenset[str]
+
+
+def journey(folder: Path, home: Path) -> Journey:
+    """From the folder to answers.
+
+    Raises:
+        DataError, SchemaError: what the commands print as one line.
+    """
+    prepare(Request("own", folder), home, progress=silent)
+    tables = Tables.read(home / "data")
+    schema = FeatureSchema.infer(tables.interactions, tables.items, tables.users)
+    directory = train(
+        home,
+        schema,
+        inputs="tests",
+        recipe=Recipe(epochs=1),
+        fit=lambda inputs, recipe, _: fit(inputs, recipe, Worker(), None, lambda *_: None),
+        said=lambda _: None,
+    ).directory
+    bundle, data = read_bundle(str(directory)), build(tables, schema)
+    evaluate([ServedPipeline(bundle, tables)], Cases.of(data, data.test))
+    delisted = frozenset(bundle.catalogue.ids[index] for index in bundle.catalogue.delisted)
+    config = ServeConfig(bundle=bundle.manifest.version, budgets=PATIENT)
+    stages = build_stages(bundle, config)
+    store = MemoryOnlineStore.from_events(schema, tables.interactions, tables.items, tables.users)
+    engine = compose(
+        bundle, stages, store, config, together=MicroBatcher(stages.vectorised) if stages.vectorised else None
+    )
+    users = tables.interactions["user_id"].cast("string").unique().to_pylist()
+    answers, others = asyncio.run(_asked(engine, config, users))
+    return Journey(tables, engine, dict(zip(users, answers, strict=True)), others, delisted)
+
+
+async def _asked(
+    engine: Engine, config: ServeConfig, users: Sequence[str]
+) -> tuple[list[dict[str, Any]], tuple[dict[str, Any], ...]]:
+    within, catalogue = bounds(config), engine.catalogue
+    arrival = Arrival("test", START + 400 * DAY, float("inf"))
+
+    async def recommended(user: str) -> dict[str, Any]:
+        body = json.dumps({"user_id": user, "explain": True})
+        wanted = RecommendationRequest.parse(body.encode(), within)
+        query = recommendation_query(wanted, catalogue, DiversityConfig(), arrival)
+        answer: dict[str, Any] = json.loads(recommendation_body(await engine.recommend.run(query), engine))
+        return answer
+
+    answers = list(await asyncio.gather(*map(recommended, users)))
+    unknown = await recommended("nobody at all")
+    item = catalogue.ids[0]
+    rank = RankRequest.parse(json.dumps({"user_id": users[0], "item_ids": [item]}).encode(), within)
+    ranked = await engine.rank.run(rank_query(rank, catalogue, arrival))
+    similar = similar_query(SimilarRequest.parse(b"{}", within), item, catalogue, arrival)
+    like_it = await engine.similar.run(similar)
+    return answers, (
+        unknown,
+        json.loads(recommendation_body(ranked, engine)),
+        json.loads(similar_body(like_it, engine)),
+    )
