@@ -10,19 +10,17 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import yaml
 
-from k8s.client import CONFIG_MAPS, PODS, RAY_JOBS, Cluster, Object
+from k8s.client import CONFIG_MAPS, RAY_JOBS, Cluster, Object
 from k8s.errors import ControlError, NotFound
+from k8s.job_state import INSTANCE, look, submitters
 
 COMPONENT = {"app.kubernetes.io/component": "train", "app.kubernetes.io/managed-by": "marquee"}
 
 KEY = "rayjob.yaml"
 """Of the ConfigMap `<release>-train-template`."""
-
-INSTANCE = "app.kubernetes.io/instance"
 
 GPU = "nvidia.com/gpu"
 
@@ -60,18 +58,6 @@ class Sizes:
     cpus: str | None = None
     memory: str | None = None
     entrypoint: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A RayJob: `status` is Ray's (RUNNING, ...), `deployment` KubeRay's (Initializing, Running, ...)."""
-
-    name: str
-    status: str
-    deployment: str
-    message: str
-    started: str
-    ended: str
 
 
 def template(cluster: Cluster, namespace: str, release: str, image: str | None, claim: str | None) -> Object:
@@ -232,26 +218,6 @@ def _pod(name: str, image: str, claim: str, resources: dict[str, str]) -> Object
     }
 
 
-def jobs(cluster: Cluster, namespace: str, release: str) -> list[Job]:
-    """The release's trainings, newest first: those of `submit` and of the chart's CronJob."""
-    found = cluster.list(RAY_JOBS, namespace, f"{INSTANCE}={release}")
-    mine = [job for job in found if job["metadata"].get("labels", {}).get(INSTANCE) == release]
-    mine.sort(key=lambda job: str(job["metadata"].get("creationTimestamp", "")), reverse=True)
-    return [_job(job) for job in mine]
-
-
-def _job(job: Object) -> Job:
-    status: dict[str, Any] = job.get("status", {})
-    return Job(
-        name=job["metadata"]["name"],
-        status=status.get("jobStatus", ""),
-        deployment=status.get("jobDeploymentStatus", ""),
-        message=status.get("message", "") or status.get("reason", ""),
-        started=status.get("startTime", ""),
-        ended=status.get("endTime", ""),
-    )
-
-
 def logs(cluster: Cluster, namespace: str, name: str, *, follow: bool, tail: int | None) -> Iterator[str]:
     """Lines of the pod that submitted the job (submissionMode K8sJobMode); KubeRay names its Job like the
     RayJob.
@@ -259,17 +225,16 @@ def logs(cluster: Cluster, namespace: str, name: str, *, follow: bool, tail: int
     Raises:
         JobError: there is no such pod yet, or no more.
     """
-    label = "batch.kubernetes.io/job-name"
-    found = cluster.list(PODS, namespace, f"{label}={name}")
-    pods = [pod for pod in found if pod["metadata"].get("labels", {}).get(label) == name]
+    pods = submitters(cluster, namespace, name)
     if not pods:
         job = cluster.get(RAY_JOBS, namespace, name)
         if job.get("spec", {}).get("submissionMode", "K8sJobMode") != "K8sJobMode":
             head = f"{job.get('status', {}).get('rayClusterName', '<cluster>')}-head-svc"
             text = f"`kubectl -n {namespace} port-forward svc/{head} 8265` and Ray's dashboard show its log"
             raise JobError(f"{name} was submitted without a pod of its own: {text}")
-        state = _job(job).deployment or "new"
-        raise JobError(f"{name} has no submitter pod now (it is {state}): try again later")
+        state = look(cluster, namespace, job)
+        why = f", {state.message}" if state.message else ""
+        raise JobError(f"{name} has no log yet (it is {state.deployment or 'new'}{why}): try again later")
     newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
     return cluster.log(namespace, newest["metadata"]["name"], follow=follow, tail=tail, seconds=SILENCE_S)
 

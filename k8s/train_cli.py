@@ -25,6 +25,8 @@ from k8s.console import (
     out,
     print_json,
 )
+from k8s.job_follow import following
+from k8s.job_state import jobs as list_of
 
 Release = Annotated[str, typer.Option(help="The Helm release, whose template and labels are used.")]
 Manifest = Annotated[
@@ -53,6 +55,9 @@ def submit(
     cpus: Annotated[str | None, typer.Option(help="Cores of each worker, e.g. 4.")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory of each worker, e.g. 16Gi.")] = None,
     entrypoint: Annotated[str | None, typer.Option(help="The command, instead of the template's.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show what it waits for and its log; 1 where it fails.")
+    ] = False,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -67,10 +72,14 @@ def submit(
         else:
             job = jobs.template(api, where, release, image, claim)
         name = jobs.submit(api, where, release, job, sizes)
-    if output is Output.JSON:
-        print_json({"namespace": where, "name": name})
-    else:
-        out.print(f"Submitted {name}; `marquee train logs {name} -n {where} --follow`", soft_wrap=True)
+        if output is Output.JSON:
+            print_json({"namespace": where, "name": name})
+        else:
+            out.print(f"Submitted {name}; `marquee train logs {name} -n {where} --follow`", soft_wrap=True)
+        if follow:
+            ended = following(api, where, name, typer.echo)
+            if not ended.good:
+                raise jobs.JobError(f"{name} failed: {ended.message or ended.status or ended.deployment}")
 
 
 def logs(
@@ -98,7 +107,7 @@ def list_jobs(
     """List the trainings of a release, newest first."""
     with failing():
         api, where = cluster(kubeconfig, context, namespace)
-        found = jobs.jobs(api, where, release)
+        found = list_of(api, where, release)
     if output is Output.JSON:
         print_json([dataclasses.asdict(job) for job in found])
         return

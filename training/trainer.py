@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from training.failure import Place, last_line, why
 from training.loop import CHECKPOINT, CPU, Inputs, State, Weights, Worker, train
 from training.ray_session import cluster_address, joined_ray, own_ray
 from training.recipe import Recipe
@@ -113,7 +114,7 @@ def _run(recipe: Recipe, directory: Path, shown: Shown) -> None:
             shown(facts)
     result = outcome[0]
     if isinstance(result, BaseException):
-        raise TrainingFailed(f"training workers failed: {_one_line(result)}") from result
+        raise TrainingFailed(f"training workers failed: {why(result, directory)}") from result
     assert result.checkpoint is not None  # every epoch reports one
     with result.checkpoint.as_directory() as last:
         partial = directory / f".{CHECKPOINT}"
@@ -134,6 +135,7 @@ def worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     context = ray.train.get_context()
     rank, recipe = context.get_world_rank(), Recipe(**config["recipe"])
+    Place.here().note(Path(config["inputs"]).parent, rank)
     device = ray.train.torch.get_device() if recipe.gpu else CPU
     if recipe.gpu:
         torch.cuda.set_device(device)  # where NCCL computes
@@ -189,7 +191,7 @@ def _ray(recipe: Recipe) -> Iterator[None]:
                 _start(recipe, stack)
         except Exception as error:
             failed = f"RAY_ADDRESS={address} cannot be joined" if address else "Ray did not start"
-            raise TrainingFailed(f"{failed}: {_one_line(error)}") from error
+            raise TrainingFailed(f"{failed}: {last_line(error)}") from error
         if threading.current_thread() is threading.main_thread():
             # Ray has put one there that aborts, without cleaning up
             signal.signal(signal.SIGTERM, on_terminate)
@@ -219,8 +221,3 @@ def _check_room(recipe: Recipe) -> None:
         if (count := there.get(kind, 0)) < recipe.workers:
             asked = f"{recipe.workers} workers ask for a {kind} each and Ray has {count:g}"
             raise TrainingFailed(f"{asked}: add nodes, lower --workers, or train without --gpu")
-
-
-def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -9,6 +9,7 @@ import yaml
 
 from k8s import jobs
 from k8s.client import CONFIG_MAPS, PODS, RAY_JOBS
+from k8s.job_state import jobs as jobs_of
 from k8s.jobs import JobError, Sizes
 from tests.k8s.apiserver import Served
 
@@ -113,7 +114,7 @@ def test_listed_newest_first_and_only_the_releases_own(kubernetes: Served) -> No
         }
         status = {"jobStatus": "SUCCEEDED", "jobDeploymentStatus": "Complete"}
         kubernetes.put(RAY_JOBS, f"job-{day}", {"metadata": metadata, "status": status})
-    found = jobs.jobs(kubernetes.cluster(), "prod", "marquee")
+    found = jobs_of(kubernetes.cluster(), "prod", "marquee")
     assert [job.name for job in found] == ["job-2", "job-1"]
     assert found[0].status == "SUCCEEDED"
 
