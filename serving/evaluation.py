@@ -21,6 +21,7 @@ from serving.wire import recommendation_body
 from training.bundle import Bundle
 from training.data.tables import Tables
 from training.evaluate import Cases
+from training.feedback import Seen
 
 PATIENT = Budgets(
     request=60_000,
@@ -90,7 +91,8 @@ class ServedPipeline:
         written: Callable[[Recommendation], object],
     ) -> Int32:
         found = np.full((len(cases), k), -1, np.int32)
-        for row, query in enumerate(_queries(cases, k)):
+        seen = self._bundle.manifest.feedback.seen
+        for row, query in enumerate(_queries(cases, k, seen)):
             answer = await pipeline.run(query)
             if answer.degraded:
                 raise DegradedEvaluation(f"lost {', '.join(answer.degraded)} for user {query.user_id!r}")
@@ -99,9 +101,7 @@ class ServedPipeline:
         return found
 
 
-def _queries(cases: Cases, k: int) -> Iterator[Query]:
+def _queries(cases: Cases, k: int, seen: Seen) -> Iterator[Query]:
     for user_id, now in zip(cases.user_ids, cases.now.tolist(), strict=True):
         deadline = time.monotonic() + PATIENT.request / 1e3
-        yield Query(
-            request_id="evaluation", user_id=user_id, now=float(now), deadline=deadline, count=k, explain=True
-        )
+        yield Query("evaluation", user_id, float(now), deadline, count=k, seen=seen, explain=True)

@@ -6,12 +6,16 @@ import asyncio
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from serving.evaluation import DegradedEvaluation, ServedPipeline
 from serving.types import CandidateBatch, Int32, Query
 from tests.serving.models import N_ITEMS, small, small_bundle
+from training.dataset import build
 from training.evaluate import Cases, Retriever, evaluate
+from training.feedback import Feedback, Seen
 from training.offline import OfflineRecommender
 from training.recipe import Recipe
 
@@ -31,6 +35,31 @@ def test_it_answers_as_the_offline_path_does(served: ServedPipeline, positions: 
     offline = OfflineRecommender(WORLD.models, WORLD.blend, WORLD.ranker, Recipe())
     assert served.recommend(cases, 10).tolist() == offline.recommend(cases, 10).tolist()
     assert served.retrieve(cases, 20).tolist() == offline.retrieve(cases, 20).tolist()
+
+
+@pytest.mark.parametrize("disliked", [None, 2.0])
+@pytest.mark.parametrize("seen", ["exclude", "allow"])
+def test_it_answers_as_the_offline_path_does_whatever_events_mean(seen: Seen, disliked: float | None) -> None:
+    """Of events with repeats and dislikes: the same cases, and the same answers."""
+    feedback, rng = Feedback(seen, disliked), np.random.default_rng(8)
+    table = WORLD.tables.interactions
+    again = table.take(rng.integers(0, table.num_rows, 150))
+    later = pc.add(again["timestamp"], pa.array(rng.integers(1, 9, 150) * 86_400))
+    value = pa.array(rng.integers(1, 6, 150), pa.float32())
+    again = again.set_column(2, "value", value).set_column(3, "timestamp", later)
+    tables = replace(WORLD.tables, interactions=pa.concat_tables([table, again]).unify_dictionaries())
+    data = build(tables, WORLD.schema, feedback)
+    bundle = replace(small_bundle(), manifest=replace(small_bundle().manifest, feedback=feedback))
+    cases = Cases.of(data, data.test)
+    assert len(cases) + cases.left_out == len(data.test)
+    assert bool(cases.left_out) == (seen == "exclude" or disliked is not None)
+    served = ServedPipeline(bundle, tables)
+    offline = OfflineRecommender(WORLD.models, WORLD.blend, WORLD.ranker, Recipe())
+    answers = served.recommend(cases, 10)
+    assert answers.tolist() == offline.recommend(cases, 10).tolist()
+    assert served.retrieve(cases, 20).tolist() == offline.retrieve(cases, 20).tolist()
+    met = [bool({*answer} & {*history}) for answer, history in zip(answers, cases.histories(), strict=True)]
+    assert any(met) == (seen == "allow")
 
 
 @pytest.mark.parametrize("positions", [WORLD.data.test, WORLD.data.validation])
