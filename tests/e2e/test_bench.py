@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = ("peers", "floor", "cache", "layers", "models", "retrieval", "features", "scale", "gpu")
 LIMIT_S = 1_800

@@ -20,6 +20,8 @@ from features.embedded import EmbeddedRedis
 from serving.local.ports import free_block
 from tests.e2e.conftest import ANSWER_S, ROOT, hosted
 
+pytestmark = pytest.mark.slow
+
 SCALED_S = 120.0
 """Seconds for a replica to come or go, most of which it takes to start."""
 

@@ -21,6 +21,8 @@ from serving.local.ports import free_block
 from serving.settings import Settings
 from tests.chart.test_commands import wrong
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 START_S, STOP_S = 1_800, 60

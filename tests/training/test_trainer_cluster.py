@@ -27,6 +27,8 @@ from training.recipe import Recipe
 from training.train import two_tower_inputs
 from training.trainer import TrainingFailed, _check_room, fit
 
+pytestmark = pytest.mark.slow
+
 RECIPE = replace(Recipe(), epochs=3, batch=64)
 
 STARTED_S, TRAINED_S = 60.0, 240.0

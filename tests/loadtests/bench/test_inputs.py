@@ -29,6 +29,7 @@ def test_a_full_run_without_a_bundle_says_what_to_do(tmp_path: Path) -> None:
         inputs.world(tmp_path / "none", tmp_path, False, lambda _: None)
 
 
+@pytest.mark.slow
 def test_a_quick_run_without_a_bundle_trains_a_small_one(tmp_path: Path) -> None:
     said: list[str] = []
     world = inputs.world(tmp_path / "none", tmp_path, True, said.append)

@@ -5,6 +5,8 @@ import pytest
 from loadtests.bench.peers import environments
 from loadtests.bench.peers.environments import NoEnvironment, environment, requirements
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("bentoml", "triton")
 
 

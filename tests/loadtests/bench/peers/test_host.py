@@ -13,6 +13,8 @@ from serving.wire import recommendation_body
 from training.bundle import read_bundle
 from training.data.tables import Tables
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def hosted(bundle_dir: Path) -> Host:
