@@ -216,5 +216,31 @@ def test_a_cluster_collects_what_replicas_log_as_json_with_users_hashed(chart: C
                 env = {variable["name"]: variable for variable in container.get("env", [])}
                 if container["name"] == "ray":
                     assert env.get("RAY_LOG_TO_STDERR", {}).get("value") == to_stderr
+                    for name in ("RAY_BACKEND_LOG_LEVEL", "RAY_LOGGER_LEVEL"):
+                        assert env.get(name, {}).get("value") == ("warning" if to_stderr else None)
                     key = env["MARQUEE_LOG_KEY"]["valueFrom"]["secretKeyRef"]
                     assert (key["name"], key["key"]) == ("log-key", "key")
+
+
+def test_the_head_waits_for_its_redis_longer_than_a_pod_needs_to_move(service: dict[str, Any]) -> None:
+    """600 half seconds; by default 120, after which another head is started, and so on."""
+    [container] = [
+        each
+        for each in service["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"]
+        if each["name"] == "ray"
+    ]
+    env = {each["name"]: each.get("value") for each in container["env"]}
+    assert int(env["RAY_redis_db_connect_retries"]) / 2 >= 300
+
+
+def test_the_name_of_the_chart_s_redis_is_known_while_no_pod_is_ready(chart: Chart) -> None:
+    """A headless Service's is not, and Ray's control store ends at once where a name is unknown."""
+    made = chart.objects(*REQUIRED)
+    [ray] = [each for each in made if each["kind"] == "RayService"]
+    address = ray["spec"]["rayClusterConfig"]["gcsFaultToleranceOptions"]["redisAddress"]
+    name = address.removeprefix("redis://").partition(":")[0]
+    [named] = [each for each in made if each["kind"] == "Service" and each["metadata"]["name"] == name]
+    [redis] = [each for each in made if each["kind"] == "StatefulSet"]
+    assert named["spec"].get("clusterIP") is None
+    labels = redis["spec"]["template"]["metadata"]["labels"]
+    assert named["spec"]["selector"].items() <= labels.items()

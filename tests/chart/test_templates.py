@@ -112,6 +112,7 @@ ROWS = [
         "metadata.labels.release", "prometheus"),
     on("rayservice.yaml", ALWAYS, ("--set=head.priorityClassName=high",),
        f"{HEAD}.priorityClassName", "high"),
+    on("redis-client-service.yaml", EXTERNAL, RENAMED, "metadata.name", "other-redis-client"),
     on("redis-configmap.yaml", EXTERNAL, RENAMED, "metadata.name", "other-redis"),
     on("redis-service.yaml", EXTERNAL, ("--set=redis.internal.metrics.enabled=true",),
        "spec.ports[1].port", 9121),

@@ -2,7 +2,7 @@
 
 {{- define "marquee.redisHost" -}}
 {{- $external := .Values.redis.external -}}
-{{- $external.enabled | ternary (printf "%s:%v" $external.host $external.port) (printf "%s-redis:6379" (include "marquee.fullname" .)) -}}
+{{- $external.enabled | ternary (printf "%s:%v" $external.host $external.port) (printf "%s-redis-client:6379" (include "marquee.fullname" .)) -}}
 {{- end -}}
 
 {{- define "marquee.redisScheme" -}}
