@@ -131,6 +131,21 @@ def test_the_head_serves_nothing(service: dict[str, Any]) -> None:
     assert head["rayStartParams"]["num-cpus"] == "0"
 
 
+def test_ports_that_kuberay_looks_up_by_name_are_named(
+    service: dict[str, Any], workers: list[dict[str, Any]]
+) -> None:
+    """It adds its own only to a container that names none."""
+
+    def ports(group: dict[str, Any]) -> dict[str, int]:
+        [ray] = [each for each in group["template"]["spec"]["containers"] if each["name"] == "ray"]
+        return {port["name"]: port["containerPort"] for port in ray["ports"]}
+
+    head = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "serve": 8000, "metrics": 8080}
+    assert ports(service["rayClusterConfig"]["headGroupSpec"]) == head
+    for group in workers:
+        assert ports(group) == {"serve": 8000, "metrics": 8080}
+
+
 def test_kuberay_finds_its_finalizer_and_has_nothing_to_write(chart: Chart) -> None:
     """It would write the whole object, own its lists from then on, and Helm 4 would not get them back."""
     assert chart.one("RayService", *REQUIRED)["metadata"]["finalizers"] == ["ray.io/rayservice-finalizer"]

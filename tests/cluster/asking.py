@@ -29,6 +29,15 @@ async def once(url: str, path: str, body: str) -> None:
     print(json.dumps({"status": answer.status_code, "body": shown}))
 
 
+def refusal(answer: httpx.Response) -> str:
+    """Status and reason: the application's own words (problem+json), else whoever stands before it."""
+    try:
+        said = answer.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        said = " ".join(answer.text.split())[:100]
+    return f"{answer.status_code} {said}"
+
+
 async def load(url: str, rate: str, users: str) -> None:
     asked, names = 0, json.loads(users)
     failures: Counter[str] = Counter()
@@ -46,7 +55,7 @@ async def load(url: str, rate: str, users: str) -> None:
             failures[type(error).__name__] += 1
             return
         if answer.status_code != 200:
-            failures[str(answer.status_code)] += 1
+            failures[refusal(answer)] += 1
             return
         said: dict[str, Any] = answer.json()
         versions[said["model"]["version"]] += 1

@@ -15,8 +15,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
+import pytest
+
+from tests.cluster.bundles import put_bundle
+from tests.cluster.client import Client, start
 from tests.cluster.kube import kubectl
+from tests.cluster.lives import settled
+from tests.cluster.release import Release, image
 
 collect_ignore_glob = [] if "KUBECONFIG" in os.environ else ["test_*.py"]
 
@@ -83,6 +91,46 @@ for name, table in (("interactions", tables.interactions), ("items", items), ("u
         "--timeout=240s",
         timeout_s=250,
     )
+
+
+@dataclass(frozen=True)
+class Living:
+    """A release in service that the tests of a session share, and a pod that asks it."""
+
+    release: Release
+    client: Client
+
+
+SMALL = (
+    "workers.cpu.minReplicas=2",
+    "workers.cpu.maxReplicas=2",
+    "workers.cpu.resources.requests.cpu=500m",
+    "workers.cpu.resources.requests.memory=1500Mi",
+    "workers.cpu.resources.limits.memory=1500Mi",
+    "workers.cpu.podDisruptionBudget.enabled=true",
+    "head.resources.requests.cpu=300m",
+    "head.resources.requests.memory=1500Mi",
+    "head.resources.limits.memory=1500Mi",
+    "stages.ingress.autoscaling_config.min_replicas=2",
+    "stages.ingress.autoscaling_config.max_replicas=2",
+    "ray.autoscaler.idleTimeoutSeconds=60",
+    "monitoring.enabled=false",
+    "monitoring.dashboards.enabled=false",
+)
+"""Settings of a release that bears the loss of a worker and fits three small nodes twice."""
+
+
+@pytest.fixture(scope="session")
+def living(bundle_dir: Path) -> Iterator[Living]:
+    """Ready, from a bundle on a claim. Who changes it changes it back; test_uninstall.py ends it."""
+    repository, tag = image()
+    with temporary_namespace("living") as namespace:
+        put_bundle(namespace, "bundles", f"{repository}:{tag}", bundle_dir)
+        release = Release(namespace)
+        release.install(*SMALL, "bundleStore.pvc.existingClaim=bundles", wait=False)
+        start(namespace, f"{repository}:{tag}")
+        settled(release, 2)
+        yield Living(release, Client(namespace, f"http://{release.name}-serve-svc:8000"))
 
 
 def marquee(*arguments: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
