@@ -20,11 +20,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from opentelemetry import trace
 
 from serving.config import LogsConfig
+from serving.console import ToConsole
 from serving.types import Recommendation
 
 PACKAGES = ("serving", "features", "training")
@@ -52,20 +54,26 @@ _exchange: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 _key = b""
 
 
-def configure(config: LogsConfig, key: str | None) -> None:
+def configure(config: LogsConfig, key: str | None, console: Path | None = None) -> None:
     """Takes over the lines of our packages in this process.
 
     Args:
         key: the secret with which users are hashed; None leaves users out.
+        console: where a local run takes lines (`serving.console`), as this process's standard error is a file
+            that goes with the run: warnings and errors, and what `config.access` asks for.
     """
     global _key
     _key = b"" if key is None else hashlib.blake2b(key.encode()).digest()
     # Not sys.stderr: Ray Serve may have put its own logger there, which drops what is below its level.
-    handler = logging.StreamHandler(sys.__stderr__)
-    handler.setFormatter(JsonLines() if config.format == "json" else Text())
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.__stderr__)]
+    if console is not None:
+        handlers.append(ToConsole(console))
+        handlers[-1].setLevel(logging.INFO if config.access else logging.WARNING)
+    for handler in handlers:
+        handler.setFormatter(JsonLines() if config.format == "json" else Text())
     for package in PACKAGES:
         logger = logging.getLogger(package)
-        logger.handlers, logger.propagate = [handler], False
+        logger.handlers, logger.propagate = list(handlers), False
         logger.setLevel(logging.INFO)
 
 

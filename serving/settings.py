@@ -29,6 +29,7 @@ class Settings:
     dataset_path: DATASET_PATH, a data set on disk.
     metrics_dir: MARQUEE_METRICS_DIR, an empty folder in which the replicas of one machine add up their
         metrics; None leaves each replica with its own.
+    log_socket: MARQUEE_LOG_SOCKET, where a local run takes its replicas' lines (`serving.console`).
     traffic_file: MARQUEE_TRAFFIC_FILE, where a local run keeps the traffic it shall have; set by the run.
     admin_token: MARQUEE_ADMIN_TOKEN, what callers of the admin endpoints must show.
     traced: whether the OTEL_* variables name a collector for traces and do not switch them off. OpenTelemetry
@@ -42,6 +43,7 @@ class Settings:
     redis_url: str | None = field(default=None, repr=False)
     dataset_path: Path | None = None
     metrics_dir: Path | None = None
+    log_socket: Path | None = None
     traffic_file: Path | None = None
     admin_token: str | None = field(default=None, repr=False)
     traced: bool = False
@@ -63,6 +65,7 @@ class Settings:
             redis_url=given.get("REDIS_URL"),
             dataset_path=_path(given.get("DATASET_PATH")),
             metrics_dir=_path(given.get("MARQUEE_METRICS_DIR")),
+            log_socket=_path(given.get("MARQUEE_LOG_SOCKET")),
             traffic_file=_path(given.get("MARQUEE_TRAFFIC_FILE")),
             admin_token=given.get("MARQUEE_ADMIN_TOKEN"),
             traced=_traced(given),

@@ -35,7 +35,7 @@ def one_thread() -> None:
 def observed(config: ServeConfig) -> None:
     """Sets up this replica's own lines, and its spans where the environment asks for them."""
     settings = Settings.read()
-    logs.configure(config.logs, settings.log_key)
+    logs.configure(config.logs, settings.log_key, settings.log_socket)
     if settings.traced:
         tracing.start()
 

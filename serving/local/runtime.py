@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from features import embedded
 from serving.config import ServeConfig, Traffic
+from serving.console import shown
 from serving.local.deployer import Deployer, StartFailed, adopt_orphans, ended
 from serving.local.guard import RUN_ID, Guard
 from serving.local.ports import check_port, free_block
@@ -78,7 +80,13 @@ def running(
         ports = free_block(beside=settings.port)
         wanted = WantedTraffic(folder / "traffic.json")
         wanted.write(Traffic.of(config.bundle))
-        ours = {"REDIS_URL": redis_url, "MARQUEE_TRAFFIC_FILE": str(wanted.path)}
+        lines = folder / "console"
+        stack.enter_context(shown(lines, sys.stderr))
+        ours = {
+            "REDIS_URL": redis_url,
+            "MARQUEE_TRAFFIC_FILE": str(wanted.path),
+            "MARQUEE_LOG_SOCKET": str(lines),
+        }
         stack.enter_context(environment(ours | ray_environment(folder, ports)))
         adopt_orphans()
         with Deployer() as deployer:

@@ -1,5 +1,5 @@
-"""Serves with replicas in which a bundle below a folder named `faulty` fails some of its requests, until the
-input ends. `test_rollout.py` starts it.
+"""Serves with replicas in which a bundle below a folder named `faulty` fails some of its requests, and every
+bundle those of one user, until the input ends. `test_rollout.py` starts it.
 
 The fault is injected where a bundle's engine is loaded, so everything round it is what `marquee serve` runs.
 Prints one line of JSON when it answers: {"url": …}.
@@ -25,7 +25,18 @@ FAILED = 0.05
 """Share of the recommendations that fail."""
 
 
+DEFECT = "meets-a-defect"
+"""The user for whom every bundle raises what nobody expects."""
+
+
 class FailingPipeline(RecommendationPipeline):
+    async def run(self, query: Query) -> Recommendation:
+        if query.user_id == DEFECT:
+            raise LookupError("injected defect")
+        return await super().run(query)
+
+
+class OftenFailingPipeline(FailingPipeline):
     async def run(self, query: Query) -> Recommendation:
         if random.random() < FAILED:
             raise Unavailable("injected")
@@ -35,11 +46,10 @@ class FailingPipeline(RecommendationPipeline):
 class FaultyIngress(Ingress):
     async def _load(self, url: str) -> Engine:
         engine = await super()._load(url)
-        if FAULTY not in Path(url).parts:
-            return engine
+        failing = OftenFailingPipeline if FAULTY in Path(url).parts else FailingPipeline
         whole = engine.recommend
         parts = {each.name: getattr(whole, each.name) for each in fields(whole)}
-        return replace(engine, recommend=FailingPipeline(**parts))
+        return replace(engine, recommend=failing(**parts))
 
 
 def main(bundle: str, home: str, redis_url: str, port: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from features.embedded import EmbeddedRedis
 from serving.local.ports import free_block
 from serving.traffic import BUCKETS, bucket
 from tests.e2e.conftest import ANSWER_S, ROOT, hosted
-from tests.e2e.faulty import FAULTY
+from tests.e2e.faulty import DEFECT, FAULTY
 from training.bundle import read_bundle, write_bundle
 
 PEOPLE, RUN_S = 120, 240
@@ -44,8 +45,13 @@ GUARDRAILS = (
 
 @dataclass(frozen=True)
 class Server:
+    """Attributes:
+    console: what it wrote to standard error.
+    """
+
     url: str
     home: Path
+    console: Path
 
     def traffic(self) -> list[tuple[str, int]]:
         token = (self.home / "admin-token").read_text().strip()
@@ -72,8 +78,9 @@ def server(
 ) -> Iterator[Server]:
     script = Path(__file__).with_name("faulty.py")
     arguments = (bundle_dir, home, redis.url, free_block()[0])
-    with hosted(script, arguments, tmp_path_factory.mktemp("rollout")) as (said, _):
-        yield Server(said["url"], home)
+    folder = tmp_path_factory.mktemp("rollout")
+    with hosted(script, arguments, folder) as (said, _):
+        yield Server(said["url"], home, folder / "log")
 
 
 def copy_of(bundle_dir: Path, folder: Path, card: str) -> Path:
@@ -103,6 +110,28 @@ def people(url: str, users: Path, report: Path) -> Iterator[None]:
         finally:
             locust.terminate()
             locust.communicate(timeout=60)
+
+
+def test_a_defect_is_one_problem_for_the_client_and_once_on_the_console_with_its_cause(
+    server: Server,
+) -> None:
+    answer = httpx.post(
+        f"{server.url}/v1/recommendations",
+        json={"user_id": DEFECT},
+        headers={"X-Request-Id": "r-defect"},
+        timeout=ANSWER_S,
+        trust_env=False,
+    )
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert "injected" not in answer.text
+    for _ in range(100):  # the line comes beside the answer
+        if "injected defect" in (said := server.console.read_text()):
+            break
+        time.sleep(0.1)
+    assert said.count("LookupError: injected defect") == 1
+    [line] = [line for line in said.splitlines() if "request r-defect failed" in line]
+    assert "request_id=r-defect" in line
+    assert said.count("Traceback") == 1
 
 
 def test_a_failing_canary_goes_back_by_itself_and_a_good_one_takes_over(

@@ -1,12 +1,10 @@
 """Folders of tables as anybody might have them, and the whole way from such a folder to answers, in this
-process: read, features, training of an epoch, evaluation, and an engine that writes its answers as a client
-gets them."""
+process: read, features, training of an epoch, evaluation, and the HTTP interface over what was trained."""
 
 from __future__ import annotations
 
 import asyncio
 import csv
-import json
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,20 +16,15 @@ from hypothesis import strategies as st
 from features.memory_store import MemoryOnlineStore
 from features.progress import silent
 from features.schema import FeatureSchema
+from serving.api import create_api
 from serving.assemble import build_stages, compose
-from serving.config import DiversityConfig, ServeConfig
+from serving.config import ServeConfig
 from serving.engine import Engine
 from serving.evaluation import PATIENT, ServedPipeline
+from serving.live import Live
 from serving.microbatch import MicroBatcher
-from serving.schemas import RankRequest, RecommendationRequest, SimilarRequest, bounds
-from serving.wire import (
-    Arrival,
-    rank_query,
-    recommendation_body,
-    recommendation_query,
-    similar_body,
-    similar_query,
-)
+from serving.prometheus import PrometheusRecorder
+from tests.serving.fakes import post
 from training.bundle import read_bundle
 from training.data.prepare import Request, prepare
 from training.data.tables import Tables
@@ -117,7 +110,7 @@ shapes = st.builds(
     each=st.sampled_from([(1, 4), (4, 4), (4, 12), (6, 14), (6, 14)]),
     repeats=st.booleans(),
     value=st.sampled_from(["none", "ratings", "zeros", "same"]),
-    time=st.sampled_from(["none", "rising", "same"]),
+    time=st.sampled_from(["none", "rising", "rising", "same"]),
     items=st.sampled_from(["none", "ids", "title", "all"]),
     users=st.sampled_from(["none", "ids", "all"]),
     unlisted=st.sampled_from([0.0, 0.2, 0.8, 1.0]),
@@ -182,25 +175,22 @@ def journey(folder: Path, home: Path) -> Journey:
 async def _asked(
     engine: Engine, config: ServeConfig, users: Sequence[str]
 ) -> tuple[list[dict[str, Any]], tuple[dict[str, Any], ...]]:
-    within, catalogue = bounds(config), engine.catalogue
-    arrival = Arrival("test", START + 400 * DAY, float("inf"))
+    app = create_api(Live.of(engine), config, PrometheusRecorder())
 
-    async def recommended(user: str) -> dict[str, Any]:
-        body = json.dumps({"user_id": user, "explain": True})
-        wanted = RecommendationRequest.parse(body.encode(), within)
-        query = recommendation_query(wanted, catalogue, DiversityConfig(), arrival)
-        answer: dict[str, Any] = json.loads(recommendation_body(await engine.recommend.run(query), engine))
-        return answer
+    async def answer(path: str, body: dict[str, object]) -> dict[str, Any]:
+        reply = await post(app, path, body)
+        assert reply.status == 200, reply.body
+        said: dict[str, Any] = reply.json
+        return said
 
-    answers = list(await asyncio.gather(*map(recommended, users)))
-    unknown = await recommended("nobody at all")
-    item = catalogue.ids[0]
-    rank = RankRequest.parse(json.dumps({"user_id": users[0], "item_ids": [item]}).encode(), within)
-    ranked = await engine.rank.run(rank_query(rank, catalogue, arrival))
-    similar = similar_query(SimilarRequest.parse(b"{}", within), item, catalogue, arrival)
-    like_it = await engine.similar.run(similar)
+    item = engine.catalogue.ids[0]
+    answers, together = [], config.limits.in_flight
+    for first in range(0, len(users), together):
+        some = users[first : first + together]
+        asked = (answer("/v1/recommendations", {"user_id": user, "explain": True}) for user in some)
+        answers += await asyncio.gather(*asked)
     return answers, (
-        unknown,
-        json.loads(recommendation_body(ranked, engine)),
-        json.loads(similar_body(like_it, engine)),
+        await answer("/v1/recommendations", {"user_id": "nobody at all", "explain": True}),
+        await answer("/v1/rank", {"user_id": users[0], "item_ids": [item], "explain": True}),
+        await answer(f"/v1/items/{item}/similar", {}),
     )
