@@ -36,6 +36,12 @@ RETRY_S = 1.0
 PAGE = 500
 """Objects a page; what kubectl asks for."""
 
+MANAGER = "marquee"
+"""Whose fields our writes are (`managedFields`). By default the API server takes it from the user agent, and
+every program that uses the same client library would be one writer."""
+
+_OURS = {"fieldManager": MANAGER}
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -70,13 +76,15 @@ RAY_JOBS = Resource("ray.io", "v1", "rayjobs", "RayJob")
 class Cluster:
     """One API server. Thread-safe as far as urllib3's pools are."""
 
-    def __init__(self, api: ApiClient, namespace: str = "default") -> None:
+    def __init__(self, api: ApiClient, namespace: str = "default", *, in_pod: bool = False) -> None:
         """
         Args:
             namespace: the one that the configuration names.
+            in_pod: this process runs in the cluster and reaches pods by their addresses.
         """
         self._api = api
         self.namespace = namespace
+        self.in_pod = in_pod
 
     @classmethod
     def connect(cls, kubeconfig: str | None = None, context: str | None = None) -> Cluster:
@@ -104,7 +112,7 @@ class Cluster:
                 "or --url for a server without a cluster"
             ) from None
         configuration.retries = False  # a deadline must be one deadline; the callers try again
-        return cls(client.ApiClient(configuration), namespace)
+        return cls(client.ApiClient(configuration), namespace, in_pod=in_pod)
 
     def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
         return self._json("GET", resource.path(namespace, name))
@@ -115,12 +123,13 @@ class Cluster:
 
     def create(self, resource: Resource, namespace: str | None, body: Mapping[str, Any]) -> Object:
         """Raises Conflict where the name is taken."""
-        return self._json("POST", resource.path(namespace), body=body, content_type="application/json")
+        path = resource.path(namespace)
+        return self._json("POST", path, query=_OURS, body=body, content_type="application/json")
 
     def patch(self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any]) -> Object:
         """A JSON merge patch (RFC 7396). Raises Conflict where its `resourceVersion` is old."""
         path = resource.path(namespace, name)
-        return self._json("PATCH", path, body=body, content_type="application/merge-patch+json")
+        return self._json("PATCH", path, query=_OURS, body=body, content_type="application/merge-patch+json")
 
     def delete(self, resource: Resource, namespace: str, name: str) -> None:
         """What it owns is deleted after it, in the background."""
@@ -162,6 +171,13 @@ class Cluster:
         if tail is not None:
             query["tailLines"] = str(tail)
         yield from self._lines(PODS.path(namespace, pod, "log"), query, seconds if follow else CALL_S)
+
+    def of_pod(self, namespace: str, pod: str, port: int, path: str) -> str:
+        """What a pod answers to a GET, through the API server."""
+        proxied = f"{PODS.path(namespace, f'{pod}:{port}', 'proxy')}/{path}"
+        response = self._send("GET", proxied, {}, None, None, CALL_S)
+        with self._translated(proxied):
+            return str(response.read().decode(errors="replace"))
 
     def _listed(self, resource: Resource, namespace: str | None, selector: str) -> tuple[Objects, str]:
         items: Objects = []
@@ -227,7 +243,9 @@ class Cluster:
         content_type: str | None,
         read_s: float,
     ) -> RESTResponse:
-        headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if content_type else {})
+        headers = {"Accept": "application/json, */*;q=0.5"} | (
+            {"Content-Type": content_type} if content_type else {}
+        )
         method, url, headers, sent, *_ = self._api.param_serialize(
             method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
         )

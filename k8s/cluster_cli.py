@@ -15,7 +15,6 @@ from k8s import console
 from k8s.console import Context, Kubeconfig, Namespace, Output, OutputOption, failing, out, print_json
 from k8s.rollout import describe
 from k8s.status import Service, Status, read_status
-from k8s.traffic_edit import wire
 
 cluster = typer.Typer(no_args_is_help=True, help="Look at what runs on a Kubernetes cluster.")
 
@@ -55,7 +54,8 @@ def facts(status: Status) -> dict[str, object]:
             | {
                 "applications": [dataclasses.asdict(application) for application in one.applications],
                 "groups": [dataclasses.asdict(group) for group in one.groups],
-                "traffic": None if one.traffic is None else wire(one.traffic),
+                "traffic": None if one.traffic is None else one.traffic.wire(),
+                "behind": dict(one.behind),
             }
             for one in status.services
         ],
@@ -82,6 +82,8 @@ def _show_service(service: Service) -> None:
     traffic = escape(service.problem) if service.traffic is None else escape(describe(service.traffic))
     title = f"\nRayService {service.name}: {_coloured(service.status)}, cluster {service.cluster or 'none'}"
     out.print(f"{title}{pending}\nTraffic: {traffic}", highlight=False, soft_wrap=True)
+    for who, what in service.behind.items():
+        out.print(f"[yellow]behind: {escape(who)} {escape(what)}[/]", soft_wrap=True, highlight=False)
     deployments = _table("Serve", "application", "deployment", "status", "message")
     for application in service.applications:
         deployments.add_row(

@@ -14,9 +14,10 @@ from typing import Protocol
 from k8s.client import CONFIG_MAPS, Cluster
 from k8s.driver import AWAY_S, LONGEST_POLL_S, Driver, Said
 from k8s.errors import ControlError, Unavailable
-from k8s.rayservice import LABEL, RayServiceTarget, rollouts
+from k8s.rayservice import RayServiceTarget, services
 from k8s.signals import SignalSource
 from k8s.target import Target
+from k8s.traffic_object import LABEL
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +35,13 @@ class Fleet(Protocol):
 
 
 class NamespaceFleet:
-    """The RayServices of one namespace that have a record."""
+    """The RayServices of one namespace, or one of them."""
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
-        self._cluster, self._namespace = cluster, namespace
+    def __init__(self, cluster: Cluster, namespace: str, name: str | None = None) -> None:
+        self._cluster, self._namespace, self._name = cluster, namespace, name
 
     def targets(self) -> dict[str, Target]:
-        names = rollouts(self._cluster, self._namespace)
+        names = services(self._cluster, self._namespace) if self._name is None else [self._name]
         return {name: RayServiceTarget(self._cluster, self._namespace, name) for name in names}
 
     def wait(self, seconds: float) -> None:
@@ -76,6 +77,7 @@ class Controller:
     said: Said
     chores: Sequence[Callable[[], None]] = ()
     _drivers: dict[str, Driver] = field(default_factory=dict, init=False)
+    _problems: dict[str, str] = field(default_factory=dict, init=False)
 
     def run(self) -> None:
         while True:
@@ -105,13 +107,21 @@ class Controller:
         try:
             record = target.load()
             if record is None:
-                return LONGEST_POLL_S
+                return self._tend(name, target)
             if name not in self._drivers:
                 self._drivers[name] = Driver(target, self.signals(target), self.said)
             if record.rollout.state.phase.over:
                 self._drivers[name].settle(record.rollout)
-                return LONGEST_POLL_S
+                return self._tend(name, target)
             return self._drivers[name].rest_s(*self._drivers[name].turn())
         except ControlError as error:
             log.warning("%s: %s", target.name, error)
             return AWAY_S
+
+    def _tend(self, name: str, target: Target) -> float:
+        """Without a rollout. What is wrong is logged once, until it is something else."""
+        problem = target.tend()
+        if problem != self._problems.get(name, ""):
+            log.warning("%s: %s", target.name, problem or "all is well again")
+        self._problems[name] = problem
+        return LONGEST_POLL_S

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from k8s.errors import Conflict, ControlError, NotFound, Rejected, Unavailable
@@ -36,6 +36,9 @@ CONFLICTS = 6
 
 CONFLICT_S = 0.2
 """s before the second attempt at most; doubled each time, and random, so that two writers part."""
+
+CONFIRM_S = 2.0
+"""s between two looks while replicas take what was written: they need about that long."""
 
 EVENT_S = 3_600.0
 """s an API server keeps an event, unless it is told otherwise."""
@@ -81,6 +84,8 @@ class Driver:
 
     def rest_s(self, rollout: Rollout, decision: Decision) -> float:
         """s until the next look: at once after a decision, and after a first write of what was due."""
+        if decision.action is Action.WAIT:
+            return min(CONFIRM_S, poll_s(rollout))
         again = decision.action is Action.APPLY and self._applied
         self._applied = decision.action is Action.APPLY
         return poll_s(rollout) if decision.action is Action.HOLD or again else 0.0
@@ -96,6 +101,7 @@ class Driver:
         for attempt in range(CONFLICTS):
             record = self._load()
             observed = self.target.read()
+            record = replace(record, rollout=named(record.rollout, observed.versions))
             decision = self._decide(record.rollout, observed)
             try:
                 return self._carry_out(record, observed, decision), decision
@@ -116,7 +122,7 @@ class Driver:
         plan, state, now = rollout.plan, rollout.state, self.clock()
         refused = observed.refused.get(plan.candidate, "") or self._rejected
         seen = self._read_signals(rollout, now) if state.phase is Phase.PROGRESSING else None
-        return decide(plan, state, observed.traffic, seen, now, refused)
+        return decide(plan, state, observed.traffic, seen, now, refused, observed.behind)
 
     def _read_signals(self, rollout: Rollout, now: float) -> Signals | None:
         """No older than the candidate's first exposure: what it did in an earlier rollout does not count."""
@@ -141,6 +147,8 @@ class Driver:
         try:
             if decision.traffic is not None:
                 self.target.write(decision.traffic, observed.revision)
+            elif decision.action is Action.WAIT:
+                self.target.hurry(observed.behind)
         except Rejected as error:
             if rollout.state.phase is not Phase.PROGRESSING:
                 raise
@@ -159,6 +167,16 @@ class Driver:
             self._announced = key
         except ControlError as error:
             log.warning("a decision could not be recorded: %s", error)
+
+
+def named(rollout: Rollout, versions: Mapping[str, str]) -> Rollout:
+    """With the versions that replicas report, which label their metrics: a URL may end otherwise."""
+    plan = rollout.plan
+    candidate = versions.get(plan.candidate, plan.candidate_version)
+    production = versions.get(plan.production, plan.production_version)
+    if (candidate, production) == (plan.candidate_version, plan.production_version):
+        return rollout
+    return replace(rollout, plan=replace(plan, candidate_version=candidate, production_version=production))
 
 
 def poll_s(rollout: Rollout) -> float:

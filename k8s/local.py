@@ -12,7 +12,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,6 @@ from k8s import web
 from k8s.errors import Conflict, Forbidden, NotFound, Rejected, Unavailable
 from k8s.plan import Rollout, from_json, to_json
 from k8s.target import Observed, Record
-from k8s.traffic_edit import wire
 from serving.config import Traffic
 
 CALL_S = 10.0
@@ -77,7 +76,7 @@ class LocalTarget:
         )
 
     def write(self, traffic: Traffic, revision: str) -> None:
-        self._call("PUT", json={"traffic": wire(traffic)}, headers={"If-Match": revision})
+        self._call("PUT", json={"traffic": traffic.wire()}, headers={"If-Match": revision})
 
     def load(self) -> Record | None:
         text = self._kept()
@@ -107,6 +106,13 @@ class LocalTarget:
                 "message": state.message,
             }
             _replace(file, "\n".join([*lines[1 - EVENTS :], json.dumps(event)]) + "\n")
+
+    def hurry(self, behind: Mapping[str, str]) -> None:
+        """Replicas of one machine are told at once."""
+
+    def tend(self) -> str:
+        """`marquee serve` looks after its own traffic."""
+        return ""
 
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)

@@ -54,9 +54,8 @@ def start(target: Target, wish: Wish) -> Rollout:
             )
         traffic = _table(observed)
         if len(traffic.traffic) > 1:
-            raise NotPossible(
-                f"traffic is split already ({describe(traffic)}): `marquee rollout rollback` first"
-            )
+            split = describe(traffic, observed.versions)
+            raise NotPossible(f"traffic is split already ({split}): `marquee rollout rollback` first")
         plan = _plan(wish, observed, traffic)
         return Rollout(
             plan, State(decided=time.time(), message=f"{wish.kind} of {plan.candidate_version} begins")
@@ -123,9 +122,7 @@ def _write(target: Target, make: Callable[[Record | None, Observed], Rollout]) -
 
 def _table(observed: Observed) -> Traffic:
     if observed.traffic is None:
-        raise NotPossible(
-            "the deployments disagree about traffic, or it is invalid: make it alike by hand first"
-        )
+        raise NotPossible(f"{observed.problem or 'the traffic is none'}: mend it by hand first")
     return observed.traffic
 
 

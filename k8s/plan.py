@@ -113,6 +113,11 @@ class Plan:
             raise PlanError("the weights of the steps must grow, from 1 to 99 percent")
 
     @property
+    def versions(self) -> dict[str, str]:
+        """By URL."""
+        return {self.production: self.production_version, self.candidate: self.candidate_version}
+
+    @property
     def patience_s(self) -> float:
         return self.patience_windows * self.window_s
 
@@ -146,6 +151,7 @@ class State:
         decision: counts decisions; names their events.
         decided: unix s of the latest decision.
         action, message: the latest decision, in words.
+        waiting: who has not taken the traffic that was written, in words; empty where all have.
     """
 
     phase: Phase = Phase.PROGRESSING
@@ -157,6 +163,7 @@ class State:
     decided: float = 0.0
     action: str = "Started"
     message: str = ""
+    waiting: str = ""
 
 
 @dataclass(frozen=True, slots=True)

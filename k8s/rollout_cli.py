@@ -38,11 +38,13 @@ from k8s.operations import Wish, ask_promotion, ask_rollback
 from k8s.operations import start as start_rollout
 from k8s.plan import DEFAULT_SHADOW_S, DEFAULT_STEPS, PATIENCE_WINDOWS, WINDOW_S, Phase, Rollout, Step
 from k8s.rayservice import RayServiceTarget
+from k8s.rollout import describe
 from k8s.rollout_view import Shown, facts, show_status
 from k8s.scrape import ScrapeSource
 from k8s.signals import PrometheusSource, SignalSource
 from k8s.target import Target
 from k8s.wishes import parse_guardrails, parse_steps, write_steps
+from serving.config import Traffic
 
 rollout = typer.Typer(
     no_args_is_help=True,
@@ -191,6 +193,27 @@ def rollback(
 
 
 @rollout.command()
+def first(
+    bundle: Bundle,
+    name: Name = DEFAULT_NAME,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Put the first bundle into service where no traffic is wanted yet; changes nothing where there is some.
+    On a cluster only: `marquee serve` names its own."""
+    with failing():
+        api, where = cluster(kubeconfig, context, namespace)
+        there = RayServiceTarget(api, where, name).begin(Traffic.of(bundle))
+        said = (
+            f"all traffic goes to {bundle}"
+            if there is None
+            else f"there is traffic already: {describe(there)}"
+        )
+        console.out.print(f"{where}/{name}: {said}", highlight=False, soft_wrap=True, markup=False)
+
+
+@rollout.command()
 def status(
     url: Url = None,
     name: Name = DEFAULT_NAME,
@@ -210,6 +233,9 @@ def status(
 @rollout.command()
 def watch(
     url: Url = None,
+    name: Annotated[
+        str | None, typer.Option(help="Only this RayService; by default every one of the namespace.")
+    ] = None,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -218,8 +244,8 @@ def watch(
     home: Home = Path(".marquee"),
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Drive every rollout of the namespace (with --url: of that server), until it is stopped. May be killed
-    and started again at any time, and may run twice."""
+    """Drive every rollout of the namespace (with --url: of that server) and look after its traffic, until it
+    is stopped. May be killed and started again at any time, and may run twice."""
     _log()
     signal.signal(signal.SIGTERM, _stop)
     shown = Shown(output)
@@ -232,7 +258,7 @@ def watch(
             api, where = cluster(kubeconfig, context, namespace)
             source = _source(None, prometheus, matchers or f'namespace="{where}"')
             bounds = partial(carry_bounds, api, where)
-            controller = Controller(NamespaceFleet(api, where), lambda _: source, shown.said, [bounds])
+            controller = Controller(NamespaceFleet(api, where, name), lambda _: source, shown.said, [bounds])
         controller.run()
 
 

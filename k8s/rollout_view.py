@@ -16,7 +16,6 @@ from k8s.console import Output, err, out, print_json
 from k8s.plan import Phase, Rollout
 from k8s.rollout import QUIET, Decision, describe, version_of
 from k8s.target import Observed
-from k8s.traffic_edit import wire
 from serving.config import Traffic
 
 _COLOURS = {True: "green", False: "red"}
@@ -81,19 +80,31 @@ def facts(rollout: Rollout) -> dict[str, Any]:
         "decision": state.decision,
         "decided": state.decided,
         "message": state.message,
+        "waiting": state.waiting,
     }
 
 
 def show_status(target: str, observed: Observed, rollout: Rollout | None, output: Output) -> None:
     traffic = observed.traffic
     if output is Output.JSON:
-        table = None if traffic is None else wire(traffic)
-        print_json({"target": target, "traffic": table, "rollout": rollout and facts(rollout)})
+        print_json(
+            {
+                "target": target,
+                "traffic": None if traffic is None else traffic.wire(),
+                "versions": dict(observed.versions),
+                "refused": dict(observed.refused),
+                "behind": dict(observed.behind),
+                "problem": observed.problem,
+                "rollout": rollout and facts(rollout),
+            }
+        )
         return
     if traffic is None:
-        out.print("[red]The deployments disagree about traffic, or it is invalid.[/]")
+        out.print(f"[red]{escape(observed.problem)}[/]", soft_wrap=True)
     else:
         out.print(_traffic(target, traffic, observed))
+    for who, what in observed.behind.items():
+        out.print(f"[yellow]behind: {escape(who)} {escape(what)}[/]", soft_wrap=True, highlight=False)
     if rollout is None:
         out.print("No rollout yet.")
     else:
@@ -122,7 +133,10 @@ def _rollout(rollout: Rollout) -> Table:
     table.add_row(plan.kind, f"{escape(plan.production_version)} → {escape(plan.candidate_version)}")
     if plan.steps and state.phase is Phase.PROGRESSING:
         table.add_row(
-            "step", f"{state.step + 1} of {len(plan.steps)}: {escape(describe(plan.at(state.step)))}"
+            "step",
+            f"{state.step + 1} of {len(plan.steps)}: {escape(describe(plan.at(state.step), plan.versions))}",
         )
     table.add_row("latest", escape(state.message))
+    if state.waiting:
+        table.add_row("waits", escape(state.waiting))
     return table

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 
 from k8s.client import NODES, PODS, RAY_CLUSTERS, RAY_SERVICES, Cluster, Object
-from k8s.errors import ControlError, Forbidden
-from k8s.traffic_edit import read_traffic
+from k8s.errors import Forbidden
+from k8s.reports import read_reports, serving_pods
+from k8s.traffic_object import TrafficObject
 from serving.config import Traffic
 
 GPU = "nvidia.com/gpu"
@@ -63,7 +64,8 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One RayService. `traffic` is None where it has none, or none that can be read: `problem` says why."""
+    """One RayService. `traffic` is None where it has none, or none that can be read: `problem` says why.
+    `behind`: replicas that do not serve it → what they do instead."""
 
     name: str
     status: str
@@ -73,6 +75,7 @@ class Service:
     groups: tuple[Group, ...]
     traffic: Traffic | None
     problem: str
+    behind: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,10 @@ def read_status(cluster: Cluster, namespace: str) -> Status:
     """Raises ControlErrors where the API server cannot be asked."""
     pods = cluster.list(PODS, namespace)
     clusters = {one["metadata"]["name"]: one for one in cluster.list(RAY_CLUSTERS, namespace)}
-    services = [_service(one, clusters, pods) for one in cluster.list(RAY_SERVICES, namespace)]
+    services = [
+        _service(one, clusters, pods, _traffic(cluster, namespace, one))
+        for one in cluster.list(RAY_SERVICES, namespace)
+    ]
     try:
         gpus = count_gpus(cluster.list(NODES, None), cluster.list(PODS, None))
     except Forbidden:
@@ -147,11 +153,19 @@ def _gpus_of(pod: Object) -> int:
     return max([sum(asked("containers")), *asked("initContainers")])
 
 
-def _service(service: Object, clusters: Mapping[str, Object], pods: Iterable[Object]) -> Service:
+@dataclass(frozen=True, slots=True)
+class _Traffic:
+    wanted: Traffic | None
+    problem: str
+    behind: Mapping[str, str]
+
+
+def _service(
+    service: Object, clusters: Mapping[str, Object], pods: Iterable[Object], traffic: _Traffic
+) -> Service:
     status = service.get("status", {})
     active = status.get("activeServiceStatus", {})
     name = str(active.get("rayClusterName", ""))
-    traffic, problem = _traffic(str(service.get("spec", {}).get("serveConfigV2", "")))
     return Service(
         name=service["metadata"]["name"],
         status=status.get("serviceStatus") or "Unknown",
@@ -161,8 +175,9 @@ def _service(service: Object, clusters: Mapping[str, Object], pods: Iterable[Obj
             _application(one, state) for one, state in active.get("applicationStatuses", {}).items()
         ),
         groups=tuple(_groups(clusters[name], pods)) if name in clusters else (),
-        traffic=traffic,
-        problem=problem,
+        traffic=traffic.wanted,
+        problem=traffic.problem,
+        behind=traffic.behind,
     )
 
 
@@ -189,8 +204,13 @@ def _groups(cluster: Object, pods: Iterable[Object]) -> Iterable[Group]:
         )
 
 
-def _traffic(text: str) -> tuple[Traffic | None, str]:
-    try:
-        return read_traffic(text), ""
-    except ControlError as error:
-        return None, str(error)
+def _traffic(cluster: Cluster, namespace: str, service: Object) -> _Traffic:
+    kept = TrafficObject(cluster, namespace, service["metadata"]["name"]).read()
+    reports = read_reports(cluster, namespace, serving_pods(cluster, namespace, service))
+    if kept is None:
+        agreed = reports.agreed()
+        waiting = next((one.waiting for one in reports.replicas if one.waiting), "no traffic object yet")
+        return _Traffic(agreed, "" if agreed else waiting, {})
+    if kept.traffic is None:
+        return _Traffic(None, kept.problem, {})
+    return _Traffic(kept.traffic, "", reports.behind(kept.traffic))

@@ -16,16 +16,20 @@ from serving.config import Traffic
 @dataclass(frozen=True, slots=True)
 class Observed:
     """Attributes:
-    traffic: in place, or None where it is not one table (the deployments disagree).
+    traffic: that is wanted now, or None where what is written is none.
     revision: opaque; a write with it succeeds only if nobody has written since.
     versions: bundle URL → the version that labels its metrics, where the target knows better than its URL.
-    refused: bundle URL → why it was not taken, as far as the target knows.
+    refused: bundle URL → why it was not taken, and by whom, as far as the target knows.
+    behind: who does not serve this traffic yet → what it does instead; empty where all that serve do.
+    problem: why `traffic` is None.
     """
 
     traffic: Traffic | None
     revision: str
     versions: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    behind: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,14 @@ class Target(Protocol):
 
     def announce(self, rollout: Rollout) -> None:
         """Makes the latest decision known, once: again for the same decision does nothing."""
+        ...
+
+    def hurry(self, behind: Mapping[str, str]) -> None:
+        """Has those look who are behind (`Observed.behind`), where that can be done."""
+        ...
+
+    def tend(self) -> str:
+        """Looks after the traffic while no rollout runs; says what is wrong with it, or nothing."""
         ...
 
     def wait(self, seconds: float) -> None:

@@ -26,23 +26,27 @@ RETRY_AFTER_S = 1.0
 
 
 def build(config: ServeConfig | dict[str, Any]) -> Application:
-    """The application with all traffic on `config.bundle`; Ray calls it with this one argument.
+    """The application with all traffic on `config.bundle`, or following `config.traffic_file`; Ray calls it
+    with this one argument.
 
     Raises:
         pydantic.ValidationError: the configuration is not a `ServeConfig`.
     """
     config = ServeConfig.model_validate(config)
-    return application(config, Traffic.of(config.bundle))
+    return application(config, config.first)
 
 
-def application(config: ServeConfig, traffic: Traffic) -> Application:
+def application(config: ServeConfig, traffic: Traffic | None) -> Application:
     """A stage placed as a deployment becomes one; the others run in the ingress.
 
     Deployed again with nothing changed but the traffic it is reconfigured in place, as Serve does by itself
     with a configuration file: the deployments' version says that their code is the same.
     """
     sizes, placement = config.deployments, config.placement
-    rollout, version = traffic.user_config(), _digest(config)
+    rollout, version = (
+        {} if traffic is None or config.traffic_file else traffic.user_config(),
+        _digest(config),
+    )
 
     def stage(shell: type, where: Placement, size: DeploymentConfig) -> Application | None:
         if where is Placement.INLINE:

@@ -180,7 +180,14 @@ class ShadowConfig(_Model):
 
 
 class ServeConfig(_Model):
-    bundle: str = Field(description="fsspec URL or path of the bundle to serve")
+    bundle: str = Field(
+        "", description="fsspec URL or path of the bundle to serve; with traffic_file the first one only"
+    )
+    traffic_file: str = Field(
+        "",
+        description="file whose traffic table replicas follow while they run (`serving.desired`); the chart "
+        "mounts a ConfigMap there. Empty: traffic comes from `marquee serve`",
+    )
     placement: PlacementConfig = PlacementConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     diversity: DiversityConfig = DiversityConfig()
@@ -191,6 +198,17 @@ class ServeConfig(_Model):
     shadow: ShadowConfig = ShadowConfig()
     logs: LogsConfig = LogsConfig()
     deployments: DeploymentsConfig = DeploymentsConfig()
+
+    @model_validator(mode="after")
+    def _something_to_serve(self) -> Self:
+        if not (self.bundle or self.traffic_file):
+            raise PydanticCustomError("no_bundle", "name a bundle, or a traffic_file to follow")
+        return self
+
+    @property
+    def first(self) -> Traffic | None:
+        """All traffic on `bundle`; None where none is named."""
+        return Traffic.of(self.bundle) if self.bundle else None
 
 
 class TrafficEntry(_Model):
@@ -206,8 +224,8 @@ class TrafficEntry(_Model):
 
 
 class Traffic(_Model):
-    """Which bundle answers whom: `user_config` of every deployment. The first entry is production, the other
-    weighted ones are canaries. Bundles are never changed in place, so an URL stands for its contents."""
+    """Which bundle answers whom, alike on every replica. The first entry is production, the other weighted
+    ones are canaries. Bundles are never changed in place, so an URL stands for its contents."""
 
     traffic: tuple[TrafficEntry, ...] = Field(min_length=1, max_length=MAX_BUNDLES)
 
@@ -233,3 +251,8 @@ class Traffic(_Model):
     def user_config(self) -> dict[str, Any]:
         """What `model_validate` reads again, in types that JSON has."""
         return self.model_dump(mode="json")
+
+    def wire(self) -> list[dict[str, Any]]:
+        """The entries as people read and write them: what is not set is left out."""
+        entries: list[dict[str, Any]] = self.model_dump(mode="json", exclude_defaults=True)["traffic"]
+        return entries

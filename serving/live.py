@@ -30,11 +30,12 @@ Encode = Callable[[Recommendation, Engine], bytes]
 
 @dataclass(slots=True)
 class Live:
-    """For one event loop. `table` is None while nothing is loaded."""
+    """For one event loop. `table` is None while nothing is loaded; `waiting` says what that waits for."""
 
     metrics: BundleMetrics
     shadows: Shadows
     table: Table[Engine] | None = None
+    waiting: Callable[[], str] = lambda: ""
 
     @classmethod
     def of(cls, engine: Engine | None = None) -> Live:
@@ -107,5 +108,5 @@ class Live:
 
     def _loaded(self) -> Table[Engine]:
         if self.table is None:
-            raise Unavailable("no bundle is loaded yet", LOADING_RETRY_S)
+            raise Unavailable(self.waiting() or "no bundle is loaded yet", LOADING_RETRY_S)
         return self.table

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Generic, Literal, Protocol, TypeVar
@@ -113,11 +113,13 @@ class InService(Generic[V]):
         load: url → what serves it. It must not block the event loop, and raises to refuse.
         swapped: told what serves from now on.
         refused: told why a traffic was not taken.
+        told: called after either.
     """
 
     load: Callable[[str], Awaitable[V]]
     swapped: Callable[[Table[V]], None] = lambda _: None
     refused: Callable[[Exception], None] = lambda _: None
+    told: Callable[[], None] = lambda: None
     table: Table[V] | None = None
     wanted: Traffic | None = None
     _before: Table[V] | None = field(default=None, repr=False)
@@ -132,14 +134,23 @@ class InService(Generic[V]):
         to serve instead; where another bundle is refused production serves alone, so that a bad canary does
         not keep new replicas from starting. Later calls return at once, and the newest wins.
         """
-        self.wanted, self._errors = traffic, {}
-        self._forget_loads(keep=traffic.bundles)
-        if self._replacing is not None:
-            self._replacing.cancel()
+        self._want(traffic)
         if self.table is None:
             await self._begin(traffic)
         else:
             self._replacing = asyncio.create_task(self._replace(traffic))
+
+    def offer(self, traffic: Traffic, *, again: bool = False) -> None:
+        """Like `put`, but the first is not waited for either, and its refusal is only reported.
+
+        Args:
+            again: it was refused before; the reasons stay known until it is taken.
+        """
+        errors = self._errors
+        self._want(traffic)
+        if again:
+            self._errors = errors
+        self._replacing = asyncio.create_task(self._offered(traffic))
 
     def of(self, version: str) -> V:
         """What serves this version, in the table in service or, while callers still move over, in the one
@@ -161,10 +172,41 @@ class InService(Generic[V]):
             return State("refused", error=self._errors[url])
         return State("loading")
 
+    @property
+    def refusals(self) -> Mapping[str, str]:
+        """URL → why it is not in service."""
+        held = () if self.table is None else self.table.traffic.bundles
+        return {url: error for url, error in self._errors.items() if url not in held}
+
+    @property
+    def taken(self) -> bool:
+        """Whether what is wanted is in service, all of it."""
+        return self.table is not None and self.table.traffic == self.wanted
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is being loaded."""
+        return self._replacing is None or self._replacing.done()
+
     async def settled(self) -> None:
         """Returns when nothing is being loaded."""
         while self._replacing is not None and not self._replacing.done():
             await asyncio.wait([self._replacing])
+
+    def _want(self, traffic: Traffic) -> None:
+        self.wanted, self._errors = traffic, {}
+        self._forget_loads(keep=traffic.bundles)
+        if self._replacing is not None:
+            self._replacing.cancel()
+
+    async def _offered(self, traffic: Traffic) -> None:
+        if self.table is not None:
+            await self._replace(traffic)
+            return
+        try:
+            await self._begin(traffic)
+        except Exception as error:
+            self._refuse(traffic, error)
 
     async def _begin(self, traffic: Traffic) -> None:
         try:
@@ -195,6 +237,7 @@ class InService(Generic[V]):
                 self._errors[url] = str(error)
                 raise
             held[each.version] = each
+            self._errors.pop(url, None)  # of an earlier try
         return tuple(held.values())
 
     async def _at(self, url: str) -> V:
@@ -215,6 +258,7 @@ class InService(Generic[V]):
         self._errors = dict.fromkeys(traffic.bundles, f"not taken: {error}") | self._errors
         self._forget_loads()
         self.refused(error)
+        self.told()
 
     def _swap(self, new: Table[V]) -> None:
         """Other weights alone leave the table before where it is: its bundles may still be asked for."""
@@ -226,6 +270,7 @@ class InService(Generic[V]):
         told = ", ".join(f"{v.version} {'shadow' if e.shadow else f'{e.weight}%'}" for e, v in parts)
         log.warning("in service: %s", told)
         self.swapped(new)
+        self.told()
 
 
 def _versions(table: Table[V]) -> set[str]:

@@ -16,7 +16,8 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
@@ -108,18 +109,25 @@ class GaugeFile:
 
     registry: CollectorRegistry
     folder: Path
+    _due: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
     async def keep_written(self) -> None:
-        """Writes now and then, until it is cancelled."""
+        """Writes now and then, and when it is asked to, until it is cancelled."""
         try:
             while True:
+                self._due.clear()
                 try:
                     await asyncio.to_thread(self.write)
                 except OSError as error:
                     log.warning("gauges cannot be written: %s", error)
-                await asyncio.sleep(PERIOD_S)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._due.wait(), PERIOD_S)
         finally:
             self._path.unlink(missing_ok=True)
+
+    def soon(self) -> None:
+        """Something has changed that others wait to see; called from the event loop."""
+        self._due.set()
 
     def write(self) -> None:
         for path in self.folder.glob(f"*{SUFFIX}"):

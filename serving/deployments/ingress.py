@@ -13,11 +13,12 @@ from serving.api import create_api
 from serving.bundle_metrics import BundleMetrics
 from serving.config import ServeConfig
 from serving.deployments.exposition import GaugeFile, exposition
-from serving.deployments.shell import observed, one_thread, reconfigured
+from serving.deployments.shell import follower, observed, one_thread, reconfigured
 from serving.live import Live
 from serving.prometheus import PrometheusRecorder
 from serving.settings import Settings
 from serving.shadow import Shadows
+from serving.standing import Standing
 from serving.traffic import InService, Table
 from serving.wanted import WantedTraffic
 
@@ -52,6 +53,10 @@ class Ingress:
         self._redis_url = settings.needed_redis_url()
         self._loader = EngineLoader(config, handles, self._redis_url, self._metrics)
         self._service: InService[Engine] = InService(self._load, self._swapped, bundles.refused)
+        self._following = following = follower(self._service, config)
+        if following is not None:
+            self._metrics.registry.register(Standing(self._service, following))
+            self._live.waiting = lambda: following.waiting
         self._watching: list[asyncio.Task[None]] = []
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -65,15 +70,18 @@ class Ingress:
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """`serving.config.Traffic`."""
-        await reconfigured(self._service, user_config)
         if not self._watching:
             self._watching = [asyncio.create_task(each) for each in self._watches()]
+        await reconfigured(self._service, user_config, self._following)
 
     def _watches(self) -> Iterator[Coroutine[Any, Any, None]]:
         """What goes on beside the requests, until the replica ends."""
         yield freshness.watch(self._redis_url, self._metrics)
         if folder := self._settings.metrics_dir:
-            yield GaugeFile(self._metrics.registry, folder).keep_written()
+            file = GaugeFile(self._metrics.registry, folder)
+            if self._following is not None:
+                self._following.told = self._service.told = file.soon
+            yield file.keep_written()
 
     async def settled(self) -> None:
         """Returns when no bundle is being loaded and no shadow runs."""
@@ -82,6 +90,8 @@ class Ingress:
 
     async def close(self) -> None:
         """Gives the store's connections back."""
+        if self._following is not None:
+            self._following.stop()
         for task in self._watching:
             task.cancel()
         await self._loader.close()

@@ -55,6 +55,9 @@ WARM_UP_S = 30.0
 WARM_UP_PAUSE_S = 0.25
 """Seconds between two looks at them."""
 
+STORE_S = 5.0
+"""Seconds that the store of features has to answer a first read before a replica starts without it."""
+
 WHOLE_ROUNDS = 8
 """Rounds in a row that must lose nothing where stages run elsewhere. A round asks twice: of four replicas of
 a stage, one that has not loaded the bundle yet is missed once in a hundred times."""
@@ -105,6 +108,7 @@ class EngineLoader:
         """
         bundle = await asyncio.to_thread(self._read, url)
         store = await asyncio.to_thread(self._open_store, bundle.schema)
+        await _connected(store)
         stages = await self._stages(bundle)
         together = MicroBatcher(stages.vectorised) if stages.vectorised else None
         engine = compose(bundle, stages, store, self.config, self.recorder, together)
@@ -186,6 +190,28 @@ def _online_fingerprint(redis_url: str) -> str | None:
         log.warning("cannot tell which features are online: %s", error)
         return None
     return None if version is None else version.partition(":")[0]
+
+
+async def _connected(store: OnlineStore) -> None:
+    """Opens the store's connections by reading, without the deadline of a request: a first read makes
+    connections and imports codecs, which takes longer than the features' budget, and the first users would
+    be answered without theirs. A store that is down must not keep a replica from starting."""
+    end = time.monotonic() + STORE_S
+    while True:
+        try:
+            async with asyncio.timeout_at(
+                asyncio.get_running_loop().time() + max(0.1, end - time.monotonic())
+            ):
+                await store.read_users(
+                    ["warm-up", "warm-up too"]
+                )  # as one request reads, past any cache of rows
+                await store.read_users(["warm-up"])
+            return
+        except (OnlineStoreError, TimeoutError) as error:
+            if time.monotonic() > end:
+                log.warning("begins without features: %s", error or "the store does not answer")
+                return
+        await asyncio.sleep(WARM_UP_PAUSE_S)
 
 
 async def _warm_up(engine: Engine, rounds: int) -> set[str]:

@@ -9,13 +9,18 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
 from serving import hops, logs, tracing
 from serving.config import ServeConfig, Traffic
+from serving.deployments.exposition import GaugeFile
+from serving.following import Follower
 from serving.settings import Settings
+from serving.standing import Standing
 from serving.traffic import InService
 from training.bundle import Bundle, read_bundle
 
@@ -40,14 +45,27 @@ def observed(config: ServeConfig) -> None:
         tracing.start()
 
 
-async def reconfigured(service: InService[Any], user_config: Mapping[str, Any]) -> None:
-    """Puts the traffic of `user_config` into service; Ray Serve calls for it before the replica is ready and
-    at every change. Only the first may raise: later Serve would end the replica, and with it what serves.
+def follower(service: InService[Any], config: ServeConfig) -> Follower | None:
+    """Who keeps the service on the traffic of a file; None where `user_config` brings it."""
+    if not config.traffic_file:
+        return None
+    return Follower(Path(config.traffic_file), service, config.first, settle)
+
+
+async def reconfigured(
+    service: InService[Any], user_config: Mapping[str, Any], following: Follower | None = None
+) -> None:
+    """Puts the traffic of `user_config`, or of the file that is followed, into service; Ray Serve calls for
+    it before the replica is sent requests and at every change. Only the first may raise: later Serve would
+    end the replica, and with it what serves. Where a file is followed nothing raises.
 
     Raises:
         ValidationError: the first traffic is none.
         Exception: its production bundle was refused.
     """
+    if following is not None:
+        await following.begin()
+        return
     first = service.table is None
     try:
         traffic = Traffic.model_validate(user_config)
@@ -59,10 +77,10 @@ async def reconfigured(service: InService[Any], user_config: Mapping[str, Any]) 
         return
     await service.put(traffic)
     if first:
-        _settle()
+        settle()
 
 
-def _settle() -> None:
+def settle() -> None:
     """What was loaded stays for good, and what loading it took goes back to the machine (about 10 MB)."""
     import pyarrow  # on replicas only, which read a bundle with it
 
@@ -71,6 +89,17 @@ def _settle() -> None:
     pyarrow.default_memory_pool().release_unused()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's alone
         trim(0)
+
+
+def reporting(service: InService[Any], following: Follower) -> asyncio.Task[None] | None:
+    """Shows how far a stage's replica is, in a file that the pod's exporter reads; None without a folder."""
+    if (folder := Settings.read().metrics_dir) is None:
+        return None
+    registry = CollectorRegistry()
+    registry.register(Standing(service, following))
+    file = GaugeFile(registry, folder)
+    following.told = service.told = file.soon
+    return asyncio.create_task(file.keep_written())
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +118,8 @@ class Shell(Generic[T]):
         observed(config)
         self._config = config
         self._service: InService[Part[T]] = InService(self._load)
+        self._following = follower(self._service, config)
+        self._reporting: asyncio.Task[None] | None = None
 
     def _build(self, bundle: Bundle, config: ServeConfig) -> T:
         """Imports `serving.assemble` itself, so that who deploys the class need not."""
@@ -96,7 +127,9 @@ class Shell(Generic[T]):
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """`serving.config.Traffic`."""
-        await reconfigured(self._service, user_config)
+        if self._following is not None and self._reporting is None:
+            self._reporting = reporting(self._service, self._following)
+        await reconfigured(self._service, user_config, self._following)
 
     async def each(
         self, method: str, version: str, asked: Sequence[hops.Arguments], within_s: float

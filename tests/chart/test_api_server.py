@@ -14,8 +14,9 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
+from serving.config import Traffic, TrafficEntry
+from serving.desired import KEY, Desired
 from tests.chart.pods import pods
 from tests.chart.rendering import CHART, REQUIRED, Chart, Object, name
 from tests.chart.schemas import crd_folder
@@ -33,7 +34,12 @@ NAMESPACE = {
     "kind": "Namespace",
     "metadata": {"name": "marquee", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
 }
-TRAFFIC = [{"bundle": "s3://models/bundles/first", "weight": 95}, {"bundle": "s3://models/next", "weight": 5}]
+TRAFFIC = Traffic(
+    traffic=(
+        TrafficEntry(bundle="s3://models/bundles/first", weight=95),
+        TrafficEntry(bundle="s3://models/next", weight=5),
+    )
+)
 
 
 @pytest.fixture(scope="module")
@@ -166,16 +172,17 @@ class Release:
         spec: dict[str, Any] = self._server.http.get(self._service).raise_for_status().json()["spec"]
         return spec
 
-    def patch(self, spec: dict[str, Any]) -> None:
-        """As the rollout controller does, under a name of its own."""
-        self._server.http.patch(
-            self._service, params={"fieldManager": "marquee-rollout"}, content=json.dumps({"spec": spec}),
-            headers={"Content-Type": "application/merge-patch+json"},
+    def put_traffic(self) -> None:
+        """As `marquee rollout` does, under its own name."""
+        made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "marquee-traffic"}}
+        self._server.http.post(
+            f"/api/v1/namespaces/{self._namespace}/configmaps", params={"fieldManager": "marquee"},
+            json=made | {"data": {KEY: Desired(TRAFFIC, 7).to_json()}},
         ).raise_for_status()  # fmt: skip
 
-    def traffic(self) -> list[list[dict[str, Any]]]:
-        [application] = yaml.safe_load(self.service()["serveConfigV2"])["applications"]
-        return [each["user_config"]["traffic"] for each in application["deployments"]]
+    def traffic(self) -> Desired:
+        found = self._server.http.get(f"/api/v1/namespaces/{self._namespace}/configmaps/marquee-traffic")
+        return Desired.parse(found.raise_for_status().json()["data"][KEY])
 
     def priority(self) -> str | None:
         found = self.service()["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
@@ -193,27 +200,11 @@ def test_install_upgrade_and_rollback(release: Release) -> None:
     ]  # fmt: skip
 
 
-def rolled_out(release: Release) -> None:
-    """As after a step of the rollout controller."""
-    config = yaml.safe_load(release.service()["serveConfigV2"])
-    for deployment in config["applications"][0]["deployments"]:
-        deployment["user_config"]["traffic"] = TRAFFIC
-    release.patch({"serveConfigV2": yaml.safe_dump(config)})
-
-
-def test_an_upgrade_does_not_undo_a_rollout(release: Release) -> None:
-    rolled_out(release)
-    release.helm("upgrade", "--set=head.priorityClassName=high")
+def test_no_verb_of_helm_touches_the_traffic_and_a_rollout_is_in_the_way_of_none(release: Release) -> None:
+    release.put_traffic()
+    release.helm("upgrade", "--set=head.priorityClassName=high", "--set=config.limits.in_flight=77")
     assert release.priority() == "high"
-    assert release.traffic() == [TRAFFIC]
-
-
-def test_a_changed_config_after_a_rollout_has_to_be_forced(release: Release) -> None:
-    rolled_out(release)
-    change = "--set=config.limits.in_flight=77"
-    refused = release.tried("upgrade", change)
-    assert refused.returncode != 0
-    assert "conflict" in refused.stderr
-    release.helm("upgrade", change, "--force-conflicts")
-    assert release.traffic() == [TRAFFIC]
     assert "in_flight: 77" in release.service()["serveConfigV2"]
+    release.helm("rollback", "1")
+    assert release.priority() is None
+    assert release.traffic() == Desired(TRAFFIC, 7)

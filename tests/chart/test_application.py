@@ -1,18 +1,21 @@
 """The RayService runs the application of this repository, at sizes that fit the pods it has."""
 
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, cast
 
 import pytest
 import yaml
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
-from serving.config import Placement, ServeConfig, Traffic
+from k8s.traffic_object import TrafficObject
+from serving.config import Placement, ServeConfig
 from serving.deployments.diversifier import Diversifier
 from serving.deployments.explainer import ExplainerReplica
 from serving.deployments.ingress import Ingress
 from serving.deployments.ranker import Ranker
 from serving.deployments.retriever import Retriever
+from serving.desired import KEY
 from tests.chart.pods import pods
 from tests.chart.rendering import REQUIRED, Chart, Object
 
@@ -77,15 +80,41 @@ def test_each_deployment_of_the_application_is_sized_once(
     assert [each["name"] for each in application["deployments"]] == stages(config)
 
 
-def test_traffic_is_alike_everywhere_and_whole(application: dict[str, Any], config: ServeConfig) -> None:
-    first, *others = [each["user_config"] for each in application["deployments"]]
-    assert all(other == first for other in others)
-    assert first["traffic"] == [{"bundle": config.bundle, "weight": 100}]
+def test_serve_knows_nothing_of_traffic_and_every_worker_mounts_its_object(
+    objects: list[Object], application: dict[str, Any], config: ServeConfig, workers: list[dict[str, Any]]
+) -> None:
+    """An upgrade, a rollback of Helm or a second cluster then cannot move a user."""
+    assert all("user_config" not in each for each in application["deployments"])
+    folder = PurePosixPath(config.traffic_file).parent
+    assert PurePosixPath(config.traffic_file).name == KEY
+    for group in workers:
+        spec = group["template"]["spec"]
+        [mount] = [one for one in spec["containers"][0]["volumeMounts"] if one["name"] == "traffic"]
+        assert mount == {
+            "name": "traffic",
+            "mountPath": str(folder),
+            "readOnly": True,
+        }  # no subPath: it moves
+        [volume] = [one for one in spec["volumes"] if one["name"] == "traffic"]
+        assert volume["configMap"] == {"name": folder.name, "optional": True}
+    assert folder.name not in {each["metadata"]["name"] for each in objects if each["kind"] == "ConfigMap"}
 
 
-def test_traffic_is_what_replicas_read(application: dict[str, Any]) -> None:
-    for deployment in application["deployments"]:
-        Traffic.model_validate(deployment["user_config"])
+def test_the_controller_names_the_object_that_pods_mount(chart: Chart) -> None:
+    service = chart.one("RayService", *REQUIRED)["metadata"]["name"]
+    folder = PurePosixPath(
+        yaml.safe_load(chart.one("RayService", *REQUIRED)["spec"]["serveConfigV2"])["applications"][0][
+            "args"
+        ]["traffic_file"]
+    ).parent
+    assert TrafficObject(cast("Any", None), "prod", service).name == folder.name
+
+
+def test_a_release_may_begin_without_a_bundle(chart: Chart) -> None:
+    found = chart.one("RayService", *REQUIRED, "--set=config.bundle=")
+    [application] = yaml.safe_load(found["spec"]["serveConfigV2"])["applications"]
+    config = ServeConfig.model_validate(application["args"])
+    assert config.first is None
 
 
 def test_a_replica_refuses_in_its_own_words_before_serve_does(

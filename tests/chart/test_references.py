@@ -41,7 +41,7 @@ def test_every_mount_is_of_a_volume_and_every_volume_is_mounted(objects: list[Ob
 def test_config_maps_and_claims_that_are_mounted_exist(objects: list[Object]) -> None:
     for pod in every_pod(objects):
         for volume in pod.spec.get("volumes") or []:
-            if "configMap" in volume:
+            if "configMap" in volume and not volume["configMap"].get("optional"):
                 assert volume["configMap"]["name"] in names(objects, "ConfigMap"), pod.where
             if "persistentVolumeClaim" in volume:
                 claim = volume["persistentVolumeClaim"]["claimName"]

@@ -6,9 +6,11 @@ begin at a resourceVersion and end at their timeout.
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,12 @@ from typing import Any
 import attrs
 import kmock
 import yaml
+from aiohttp import web
 from kmock._internal import enums
 
-from k8s.client import RAY_SERVICES, Cluster, Object, Resource
+from k8s.client import CONFIG_MAPS, PODS, RAY_SERVICES, Cluster, Object, Resource
+from k8s.rollout import version_of
+from serving.desired import Desired, InvalidTraffic
 
 RAY = "ray.io/v1/rayservices"
 START_S = 20.0
@@ -31,6 +36,7 @@ class Api(kmock.KubernetesEmulator):
     gone: answers the next so many watches with 410.
     stall: (method, plural, "before" | "after"): the next such request gets no answer, with or without effect.
     stalled: it has come.
+    pages: pod → what its exporter says instead of that its replica has what is wanted.
     """
 
     version: int = 1
@@ -40,9 +46,13 @@ class Api(kmock.KubernetesEmulator):
     stall: tuple[str, str, str] | None = None
     stalled: bool = False
     asked: list[tuple[str, str]] = attrs.field(factory=list)
+    pages: dict[str, str] = attrs.field(factory=dict)
 
     async def _handle(self, request: kmock.Request) -> Any:
-        self.asked.append((request.method.value if request.method else "", str(request.url.path)))
+        path = str(request.url.path)
+        if asked := re.fullmatch(r"/api/v1/namespaces/(.+)/pods/(.+):9464/proxy/metrics", path):
+            return self._report(*asked.groups())
+        self.asked.append((request.method.value if request.method else "", path))
         if self.stall is None or not self._is(request, *self.stall[:2]):
             return await self._answer(request)
         (_, _, when), self.stall = self.stall, None
@@ -52,6 +62,22 @@ class Api(kmock.KubernetesEmulator):
         while self.stalled:  # noqa: ASYNC110 - cleared by another thread
             await asyncio.sleep(0.02)
         raise ConnectionResetError
+
+    def _report(self, namespace: str, pod: str) -> Any:
+        """What the replicas of a pod say: as a rule that they have taken what is wanted."""
+        if pod in self.pages:
+            text = self.pages[pod]
+            return web.Response(text=text, status=200 if text else 503)
+        name = f"{pod.partition('-worker')[0]}-traffic"
+        try:
+            kept = self.objects["v1/configmaps", namespace, name]
+        except KeyError:
+            return web.Response(text=page("1", [], {}, "no bundle yet"))
+        try:
+            traffic = Desired.parse(kept.raw["data"]["traffic.json"]).traffic.wire()
+        except InvalidTraffic as error:
+            return web.Response(text=page("1", [], {"": str(error).replace('"', "'")}))
+        return web.Response(text=page("1", traffic, {}))
 
     def _is(self, request: kmock.Request, method: str, plural: str) -> bool:
         given = request.method.value if request.method else ""
@@ -90,7 +116,9 @@ class Api(kmock.KubernetesEmulator):
 
     async def _serve_list(self, request: kmock.Request) -> Any:
         answer = await super()._serve_list(request)
-        return answer | {"metadata": {"resourceVersion": str(self.version)}}
+        selector = _selector(str(request.params.get("labelSelector") or ""))
+        items = [one for one in answer["items"] if selector(one["metadata"].get("labels", {}))]
+        return answer | {"items": items, "metadata": {"resourceVersion": str(self.version)}}
 
     async def _serve_watch(self, request: kmock.Request) -> AsyncIterator[Any]:
         self.watches += 1
@@ -113,6 +141,19 @@ class Api(kmock.KubernetesEmulator):
                         since = version
                         yield {"type": "MODIFIED", "object": item.raw}
             await asyncio.sleep(min(0.02, until - now))
+
+
+def _selector(text: str) -> Callable[[dict[str, str]], bool]:
+    """`a=b`, `a in (b,c)` and `a`, joined by commas, which kmock leaves out."""
+    wanted = re.findall(r"([^\s,=()]+)(?:=([^,]*)| in \(([^)]*)\))?", text)
+
+    def chosen(labels: dict[str, str]) -> bool:
+        return all(
+            key in labels and (not (one or many) or labels[key] in (many.split(",") if many else [one]))
+            for key, one, many in wanted
+        )
+
+    return chosen
 
 
 @attrs.frozen
@@ -177,22 +218,55 @@ def kubeconfig(path: Path, url: str, namespace: str = "prod") -> Path:
     return path
 
 
-def ray_service(*traffic: dict[str, Any], name: str = "marquee") -> Object:
-    """A RayService whose two deployments have this traffic, as Helm would write it."""
-    user_config = {"traffic": list(traffic)}
-    deployments = [{"name": one, "user_config": user_config} for one in ("Ingress", "Ranker")]
-    application = {"name": "marquee", "import_path": "serving.app:build", "deployments": deployments}
-    text = "# the application\n" + yaml.dump({"applications": [application]}, Dumper=_Plain)
+def ray_service(*, name: str = "marquee", cluster: str = "marquee-abc", pending: str = "") -> Object:
+    """A RayService as KubeRay leaves it: one cluster serves, another may be on its way."""
+    status = {"activeServiceStatus": {"rayClusterName": cluster}}
+    if pending:
+        status["pendingServiceStatus"] = {"rayClusterName": pending}
     return {
         "apiVersion": RAY_SERVICES.api_version,
         "kind": RAY_SERVICES.kind,
         "metadata": {"name": name},
-        "spec": {"serveConfigV2": text},
+        "spec": {"serveConfigV2": "applications: []"},
+        "status": status,
     }
 
 
-class _Plain(yaml.SafeDumper):
-    """Without anchors."""
+def worker(cluster: str = "marquee-abc", *, group: str = "cpu", ready: bool = True) -> Object:
+    """A running pod in which replicas may be."""
+    labels = {"ray.io/cluster": cluster, "ray.io/node-type": "worker", "ray.io/group": group}
+    return {
+        "metadata": {"labels": labels},
+        "spec": {"nodeName": "n", "containers": [{}]},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": str(ready)}]},
+    }
 
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
+
+def wanted(*traffic: dict[str, Any], revision: int = 1) -> Object:
+    """The data of a traffic object."""
+    return {"data": {"traffic.json": json.dumps({"revision": revision, "traffic": list(traffic)})}}
+
+
+def serving(kubernetes: Served, *traffic: dict[str, Any], name: str = "marquee", pods: int = 1) -> None:
+    """A service with this traffic, in an object of its own, and workers whose replicas have taken it."""
+    kubernetes.put(RAY_SERVICES, name, ray_service(name=name))
+    kubernetes.put(CONFIG_MAPS, f"{name}-traffic", wanted(*traffic))
+    for number in range(pods):
+        kubernetes.put(PODS, f"{name}-worker-{number}", worker())
+
+
+def page(replica: str, traffic: list[dict[str, Any]], refused: dict[str, str], waiting: str = "") -> str:
+    """What a pod's exporter says of one replica (`serving.standing`)."""
+    lines = []
+    for at, entry in enumerate(traffic):
+        role = "shadow" if entry.get("shadow") else "canary" if at else "production"
+        labels = f'url="{entry["bundle"]}",bundle="{version_of(entry["bundle"])}",role="{role}"'
+        share = entry.get("weight", 0) / 100
+        lines.append(f'marquee_traffic_ratio{{{labels},replica="{replica}"}} {share}')
+    lines += [
+        f'marquee_traffic_refused{{url="{url}",reason="{reason}",replica="{replica}"}} 1'
+        for url, reason in refused.items()
+    ]
+    if waiting:
+        lines.append(f'marquee_traffic_waiting{{reason="{waiting}",replica="{replica}"}} 1')
+    return "\n".join([*lines, ""])

@@ -12,12 +12,12 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import marquee
-from k8s.client import EVENTS, PODS, RAY_JOBS, RAY_SERVICES
+from k8s.client import CONFIG_MAPS, EVENTS, PODS, RAY_JOBS
 from k8s.guardrails import Guardrails
 from k8s.plan import DEFAULT_STEPS
 from k8s.wishes import NAMES, parse_guardrails, parse_steps, write_steps
 from serving.config import Traffic
-from tests.k8s.apiserver import Served, ray_service
+from tests.k8s.apiserver import Served, serving
 from tests.k8s.loopback import TOKEN, FakeMarquee, FakePrometheus, running
 from tests.k8s.worlds import NEW, OLD
 
@@ -111,7 +111,7 @@ class TestLocal:
 class TestCluster:
     @pytest.fixture
     def where(self, kubernetes: Served) -> tuple[str, ...]:
-        kubernetes.put(RAY_SERVICES, "marquee", ray_service({"bundle": OLD, "weight": 100}))
+        serving(kubernetes, {"bundle": OLD, "weight": 100})
         return ("--kubeconfig", str(kubernetes.kubeconfig))
 
     @pytest.mark.parametrize(("errors", "code"), [(0.0, 0), (0.05, 1)])
@@ -121,8 +121,8 @@ class TestCluster:
         prometheus.errors = errors
         result = run("rollout", "canary", NEW, *QUICK, *where, "--prometheus", prometheus.url)
         assert result.exit_code == code, result.output
-        text = kubernetes.cluster().get(RAY_SERVICES, "prod", "marquee")["spec"]["serveConfigV2"]
-        assert json.dumps([{"bundle": OLD if code else NEW, "weight": 100}]) in text
+        kept = kubernetes.cluster().get(CONFIG_MAPS, "prod", "marquee-traffic")["data"]["traffic.json"]
+        assert json.loads(kept)["traffic"] == [{"bundle": OLD if code else NEW, "weight": 100}]
         assert kubernetes.cluster().list(EVENTS, "prod")
         assert all('namespace="prod"' in query for query in prometheus.queries)
 
@@ -138,7 +138,7 @@ class TestCluster:
         assert "RayService marquee" in text
         assert "v1 100%" in text
         [found] = documents(run("cluster", "status", *where, "-o", "json"))
-        assert found["pods"] == [{"role": "gpu", "phase": "Pending", "count": 1}]
+        assert {"role": "gpu", "phase": "Pending", "count": 1} in found["pods"]
         assert found["services"][0]["traffic"] == [{"bundle": OLD, "weight": 100}]
 
     def test_trainings(self, kubernetes: Served, where: tuple[str, ...], tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from k8s.client import EVENTS, RAY_SERVICES
+from k8s.client import EVENTS
 from k8s.operations import Wish, start
 from k8s.plan import Phase, State, Step
 from k8s.rayservice import RayServiceTarget
-from k8s.traffic_edit import read_traffic
 from serving.config import Traffic
-from tests.k8s.apiserver import RAY, Served, ray_service
+from serving.desired import Desired
+from tests.k8s.apiserver import Served, serving
 from tests.k8s.loopback import FakePrometheus, running
 from tests.k8s.worlds import NEW, OLD
 
@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 60.0
 
 KILLS = (
-    ("PATCH", "rayservices", "before"),
-    ("PATCH", "rayservices", "after"),
+    ("PATCH", "pods", "before"),
+    ("PATCH", "pods", "after"),
     ("POST", "events", "before"),
     ("PATCH", "configmaps", "after"),
     ("PATCH", "configmaps", "before"),
@@ -69,18 +69,16 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> No
 
 
 def exposures(kubernetes: Served) -> list[int]:
-    """The candidate's weight whenever the traffic of the RayService changed."""
-    texts = [
-        version.raw["spec"]["serveConfigV2"]
-        for version in kubernetes.api.objects[RAY, "prod", "marquee"].history
-    ]
-    weights = [sum(e.weight for e in read_traffic(text).traffic if e.bundle == NEW) for text in texts]
+    """The candidate's weight whenever the traffic object changed."""
+    history = kubernetes.api.objects["v1/configmaps", "prod", "marquee-traffic"].history
+    tables = [Desired.parse(version.raw["data"]["traffic.json"]).traffic.traffic for version in history]
+    weights = [sum(e.weight for e in table if e.bundle == NEW) for table in tables]
     return [new for old, new in zip([-1, *weights], weights, strict=False) if new != old]
 
 
 @pytest.mark.parametrize(("errors", "end"), [(0.0, Phase.PROMOTED), (0.05, Phase.ROLLED_BACK)])
 def test_killed_in_every_call_it_converges(kubernetes: Served, errors: float, end: Phase) -> None:
-    kubernetes.put(RAY_SERVICES, "marquee", ray_service({"bundle": OLD, "weight": 100}))
+    serving(kubernetes, {"bundle": OLD, "weight": 100})
     target = RayServiceTarget(kubernetes.cluster(), "prod", "marquee")
     steps = tuple(Step(weight, 1.0) for weight in (5, 25, 50))
     start(target, Wish("canary", NEW, steps, window_s=1.0))

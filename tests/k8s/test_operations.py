@@ -48,7 +48,7 @@ def test_one_at_a_time() -> None:
 def test_split_traffic_is_not_built_upon(traffic: Traffic | None) -> None:
     on = target()
     on.by_hand(traffic)
-    with pytest.raises(NotPossible, match=r"split|disagree"):
+    with pytest.raises(NotPossible, match=r"split|the traffic is none"):
         start(on, WISH)
 
 

@@ -57,7 +57,7 @@ def cluster(kubeconfig: Path) -> Iterator[Cluster]:
 
 
 def service() -> Object:
-    body = ray_service({"bundle": OLD, "weight": 100})
+    body = ray_service()
     head = {"spec": {"containers": [{"name": "ray-head", "image": "none"}]}}
     body["spec"]["rayClusterConfig"] = {"headGroupSpec": {"rayStartParams": {}, "template": head}}
     return body

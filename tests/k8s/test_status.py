@@ -7,11 +7,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k8s.client import PODS, RAY_CLUSTERS, RAY_SERVICES, Object
+from k8s.client import CONFIG_MAPS, PODS, RAY_CLUSTERS, RAY_SERVICES, Object
 from k8s.status import Gpus, count_gpus, phase, quantity, read_status, role
 from serving.config import Traffic
-from tests.k8s.apiserver import Served, ray_service
-from tests.k8s.worlds import OLD
+from tests.k8s.apiserver import Served, page, ray_service, serving, wanted, worker
+from tests.k8s.worlds import NEW, OLD
 
 
 def pod(
@@ -29,31 +29,27 @@ def node(gpus: str) -> Object:
     return {"metadata": {}, "status": {"allocatable": {"nvidia.com/gpu": gpus, "cpu": "3920m"}}}
 
 
-def worker(group: str) -> dict[str, str]:
+def of_group(group: str) -> dict[str, str]:
     return {"ray.io/cluster": "marquee-abc", "ray.io/group": group}
 
 
 def test_everything_is_put_together(kubernetes: Served) -> None:
-    service = ray_service({"bundle": OLD, "weight": 100})
-    service["status"] = {
-        "serviceStatus": "Running",
-        "activeServiceStatus": {
-            "rayClusterName": "marquee-abc",
-            "applicationStatuses": {
-                "marquee": {
-                    "status": "RUNNING",
-                    "serveDeploymentStatuses": {"Ranker": {"status": "UNHEALTHY", "message": "no GPU"}},
-                }
-            },
-        },
+    service = ray_service()
+    kubernetes.put(CONFIG_MAPS, "marquee-traffic", wanted({"bundle": OLD, "weight": 100}))
+    service["status"]["serviceStatus"] = "Running"
+    service["status"]["activeServiceStatus"]["applicationStatuses"] = {
+        "marquee": {
+            "status": "RUNNING",
+            "serveDeploymentStatuses": {"Ranker": {"status": "UNHEALTHY", "message": "no GPU"}},
+        }
     }
     kubernetes.put(RAY_SERVICES, "marquee", service)
     groups = [{"groupName": "gpu", "replicas": 3, "minReplicas": 1, "maxReplicas": 4}]
     kubernetes.put(RAY_CLUSTERS, "marquee-abc", {"spec": {"workerGroupSpecs": groups}})
     kubernetes.put(PODS, "head", pod(labels={"ray.io/node-type": "head", "ray.io/group": "headgroup"}))
-    kubernetes.put(PODS, "w1", pod(1, labels=worker("gpu")))
-    kubernetes.put(PODS, "w2", pod(1, labels=worker("gpu"), ready=False))
-    kubernetes.put(PODS, "w3", pod(1, labels=worker("gpu"), phase="Pending", ready=False, nodeName=None))
+    kubernetes.put(PODS, "w1", pod(1, labels=of_group("gpu")))
+    kubernetes.put(PODS, "w2", pod(1, labels=of_group("gpu"), ready=False))
+    kubernetes.put(PODS, "w3", pod(1, labels=of_group("gpu"), phase="Pending", ready=False, nodeName=None))
     kubernetes.put(PODS, "elsewhere", pod(2), namespace="other")
     kubernetes.api.objects["v1/nodes", None, "n"] = {"metadata": {"name": "n"}} | node("8")
     found = read_status(kubernetes.cluster(), "prod")
@@ -80,10 +76,26 @@ def test_an_empty_namespace_and_no_rights_on_nodes(kubernetes: Served) -> None:
 
 
 def test_a_service_without_traffic_says_why(kubernetes: Served) -> None:
-    kubernetes.put(RAY_SERVICES, "other", {"spec": {"serveConfigV2": "applications: []"}})
+    kubernetes.put(RAY_SERVICES, "marquee", ray_service())
+    [seen] = read_status(kubernetes.cluster(), "prod").services
+    assert (seen.traffic, seen.problem) == (None, "no traffic object yet")
+    kubernetes.put(PODS, "marquee-worker-0", worker())
+    kubernetes.api.pages["marquee-worker-0"] = page("1", [], {}, "no bundle yet: waiting for /bundles/first")
+    [seen] = read_status(kubernetes.cluster(), "prod").services
+    assert seen.problem == "no bundle yet: waiting for /bundles/first"
+    kubernetes.put(CONFIG_MAPS, "marquee-traffic", {"data": {"traffic.json": "{"}})
     [seen] = read_status(kubernetes.cluster(), "prod").services
     assert seen.traffic is None
-    assert "no deployment" in seen.problem
+    assert "marquee-traffic holds no traffic" in seen.problem
+
+
+def test_who_is_behind_and_why_is_told(kubernetes: Served) -> None:
+    serving(kubernetes, {"bundle": OLD, "weight": 80}, {"bundle": NEW, "weight": 20}, pods=2)
+    kubernetes.api.pages["marquee-worker-1"] = page(
+        "7", [{"bundle": OLD, "weight": 100}], {NEW: "ranker.safetensors is cut off"}
+    )
+    [seen] = read_status(kubernetes.cluster(), "prod").services
+    assert seen.behind == {"marquee-worker-1/7": f"refused {NEW}: ranker.safetensors is cut off"}
 
 
 def test_who_is_on_its_way_out_is_not_running() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from k8s.errors import Conflict, Unavailable
@@ -49,6 +49,9 @@ class MemoryTarget:
     traffic: Traffic | None
     record: Rollout | None = None
     refused: dict[str, str] = field(default_factory=dict)
+    behind: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    hurried: int = 0
     written: list[Traffic] = field(default_factory=list)
     events: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
     revision: int = 0
@@ -62,7 +65,7 @@ class MemoryTarget:
         return "memory"
 
     def read(self) -> Observed:
-        return Observed(self.traffic, str(self.revision), {}, self.refused)
+        return Observed(self.traffic, str(self.revision), self.versions, self.refused, self.behind)
 
     def write(self, traffic: Traffic, revision: str) -> None:
         def effect() -> None:
@@ -90,6 +93,12 @@ class MemoryTarget:
     def announce(self, rollout: Rollout) -> None:
         key = (rollout.plan.id, rollout.state.decision)
         self._act(lambda: self.events.setdefault(key, (rollout.state.action, rollout.state.message)))
+
+    def hurry(self, behind: Mapping[str, str]) -> None:
+        self.hurried += len(behind)
+
+    def tend(self) -> str:
+        return ""
 
     def wait(self, seconds: float) -> None:
         self.waited(seconds)

@@ -121,6 +121,9 @@ spec:
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
         - {name: metrics, mountPath: /var/run/marquee/metrics}
+        {{- if .serving }}
+        - {name: traffic, mountPath: {{ include "marquee.trafficFolder" $root }}, readOnly: true}
+        {{- end }}
         {{- with include "marquee.storeMounts" (list $root (eq .component "train")) | trim }}{{ . | nindent 8 }}{{ end }}
         {{- with .mounts }}{{ toYaml . | nindent 8 }}{{ end }}
   volumes:
@@ -128,6 +131,7 @@ spec:
     - {name: metrics, emptyDir: {medium: Memory, sizeLimit: {{ $root.Values.exporter.folderSize }}}}
     {{- if .serving }}
     - {name: exporter-tmp, emptyDir: {}}
+    - {name: traffic, configMap: {name: {{ include "marquee.trafficObject" $root }}, optional: true}}
     {{- end }}
     {{- with include "marquee.storeVolumes" $root | trim }}{{ . | nindent 4 }}{{ end }}
     {{- with .volumes }}{{ toYaml . | nindent 4 }}{{ end }}

@@ -1,28 +1,14 @@
 {{/* The application: what goes into serveConfigV2. */}}
 
-{{/* serveConfigV2 of the installed RayService, or nothing. */}}
-{{- define "marquee.installedServe" -}}
-{{- $installed := lookup "ray.io/v1" "RayService" .Release.Namespace (include "marquee.fullname" .) | default dict -}}
-{{- dig "spec" "serveConfigV2" "" $installed -}}
+{{/* The ConfigMap that says which bundle answers whom. No template makes it: `marquee rollout` and its controller
+     write it, so that neither an upgrade nor a rollback of Helm moves a user. */}}
+{{- define "marquee.trafficObject" -}}
+{{- include "marquee.fullname" . }}-traffic
 {{- end -}}
 
-{{/* {"bundle": …, "traffic": […]}: of the installed RayService where there is one and it is to be kept, else from
-     the values. `helm template` reaches no cluster, finds none, and so renders the same bytes each time. */}}
-{{- define "marquee.inService" -}}
-{{- $bundle := .Values.config.bundle -}}
-{{- $found := dict "bundle" $bundle "traffic" (list (dict "bundle" $bundle "weight" 100)) -}}
-{{- if .Values.traffic.keepLive -}}
-{{- $serve := include "marquee.installedServe" . | fromYaml -}}
-{{- range $application := $serve.applications | default list -}}
-{{- if eq $application.name "marquee" -}}
-{{- with dig "args" "bundle" "" $application -}}{{- $_ := set $found "bundle" . -}}{{- end -}}
-{{- range $deployment := $application.deployments | default list -}}
-{{- with dig "user_config" "traffic" list $deployment -}}{{- $_ := set $found "traffic" . -}}{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- toJson $found -}}
+{{/* Where every pod that serves sees it; the folder is named like the object, for messages. */}}
+{{- define "marquee.trafficFolder" -}}
+/var/run/marquee/{{ include "marquee.trafficObject" . }}
 {{- end -}}
 
 {{/* Stage of the values → class of the application, of those that have replicas, ingress first. */}}
@@ -40,7 +26,6 @@
 {{/* Serve's configuration. Cores and GPUs go through `args`: `ray_actor_options` here would replace those of the
      application whole, and with them the folder in which replicas add up their metrics. */}}
 {{- define "marquee.serveConfig" -}}
-{{- $inService := include "marquee.inService" . | fromJson -}}
 {{- $stages := (include "marquee.stages" . | fromJson).stages -}}
 {{- $actors := dict -}}
 {{- range $stages -}}
@@ -60,21 +45,10 @@ applications:
     route_prefix: /
     import_path: serving.app:build
     args:
-      {{- merge (dict "bundle" $inService.bundle "deployments" $actors) (deepCopy .Values.config) | toYaml | nindent 6 }}
+      {{- merge (dict "traffic_file" (printf "%s/traffic.json" (include "marquee.trafficFolder" .)) "deployments" $actors) (deepCopy .Values.config) | toYaml | nindent 6 }}
     deployments:
       {{- range $stages }}
       - name: {{ .class }}
         {{- omit (index $.Values.stages .stage) "num_cpus" "num_gpus" | toYaml | nindent 8 }}
-        user_config:
-          traffic:
-            {{- toYaml $inService.traffic | nindent 12 }}
       {{- end }}
-{{- end -}}
-
-{{/* The same as text. Where it says what the installed one says, byte for byte that: the controller of rollouts
-     wrote it last, and Helm 4 would call any other bytes a conflict with it. */}}
-{{- define "marquee.serveText" -}}
-{{- $made := include "marquee.serveConfig" . -}}
-{{- $installed := include "marquee.installedServe" . -}}
-{{- eq ($made | fromYaml | toJson) ($installed | fromYaml | toJson) | ternary $installed $made -}}
 {{- end -}}

@@ -2,9 +2,7 @@
 {{- define "marquee.validate" -}}
 {{- $v := .Values -}}{{- $faults := list -}}
 {{- $secret := printf "kubectl create secret generic marquee-redis --namespace %s --from-literal=%s=\"$(openssl rand -hex 24)\"" .Release.Namespace $v.redis.passwordKey -}}
-{{- if not $v.config.bundle -}}
-{{- $faults = append $faults "config.bundle is empty: name the first bundle, e.g. --set config.bundle=s3://models/bundles/0a1b2c" -}}
-{{- else if not (hasPrefix (dict "s3" "s3://" "gs" "gs://" "pvc" (printf "%s/" $v.bundleStore.pvc.mountPath) | dig $v.bundleStore.type "") $v.config.bundle) -}}
+{{- if and $v.config.bundle (not (hasPrefix (dict "s3" "s3://" "gs" "gs://" "pvc" (printf "%s/" $v.bundleStore.pvc.mountPath) | dig $v.bundleStore.type "") $v.config.bundle)) -}}
 {{- $faults = append $faults (printf "config.bundle is %q, which is not in bundleStore.type %q: change one of them" $v.config.bundle $v.bundleStore.type) -}}
 {{- end -}}
 {{- if and $v.redis.external.enabled (not $v.redis.external.host) -}}
