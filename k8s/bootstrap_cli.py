@@ -12,7 +12,8 @@ import typer
 
 from k8s.bootstrap import Ask, Processes, Stopped
 from k8s.bootstrap import bootstrap as run
-from k8s.console import failing
+from k8s.console import Context, Kubeconfig, Namespace, cluster, failing
+from k8s.first_bundle import FirstBundle
 
 
 def bootstrap(
@@ -32,12 +33,28 @@ def bootstrap(
     evaluate: Annotated[
         bool, typer.Option("--evaluate/--no-evaluate", help="Measure the bundle before it is published.")
     ] = True,
+    service: Annotated[
+        str | None,
+        typer.Option(
+            help="On a cluster: the RayService that the bundle is for, where it has no traffic yet."
+        ),
+    ] = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
 ) -> None:
-    """From nothing to a bundle: data, features, training, evaluation, store. What is done is used again."""
+    """From nothing to a bundle: data, features, training, evaluation, store; on a cluster traffic, too. What
+    is done is used again."""
+    if service is not None and publish is None:
+        raise typer.BadParameter("--service needs --publish: replicas read the bundle from a store")
     processes = Processes()
     with failing(), processes.stoppable():
         try:
-            run(Ask(home, dataset, dataset_path, publish, evaluate), None, processes.run, _said)
+            first = None
+            if service is not None:
+                api, where = cluster(kubeconfig, context, namespace)
+                first = FirstBundle(api, where, service)
+            run(Ask(home, dataset, dataset_path, publish, evaluate), first, processes.run, _said)
         except Stopped:
             _said("stopped; run again, it goes on where it was")
             raise typer.Exit(130) from None

@@ -67,6 +67,7 @@ class Resource:
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 PODS = Resource("", "v1", "pods", "Pod")
 NODES = Resource("", "v1", "nodes", "Node")
+JOBS = Resource("batch", "v1", "jobs", "Job")
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 RAY_SERVICES = Resource("ray.io", "v1", "rayservices", "RayService")
 RAY_CLUSTERS = Resource("ray.io", "v1", "rayclusters", "RayCluster")

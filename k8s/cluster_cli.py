@@ -48,6 +48,7 @@ def facts(status: Status) -> dict[str, object]:
     return {
         "namespace": status.namespace,
         "pods": [{"role": role, "phase": phase, "count": n} for (role, phase), n in status.pods.items()],
+        "waits": list(status.waits),
         "gpus": None if status.gpus is None else dataclasses.asdict(status.gpus),
         "services": [
             {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
@@ -71,6 +72,8 @@ def show(status: Status) -> None:
         out.print("GPUs: unknown, these credentials may not list nodes and pods of the cluster")
     else:
         out.print(f"GPUs: {status.gpus.requested} of {status.gpus.allocatable} requested", highlight=False)
+    for line in status.waits:
+        out.print(f"[yellow]waiting:[/] {escape(line)}", highlight=False, soft_wrap=True)
     if not status.services:
         out.print(f"No RayService in {escape(status.namespace)}.")
     for service in status.services:

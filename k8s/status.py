@@ -15,6 +15,7 @@ from k8s.client import NODES, PODS, RAY_CLUSTERS, RAY_SERVICES, Cluster, Object
 from k8s.errors import Forbidden
 from k8s.reports import read_reports, serving_pods
 from k8s.traffic_object import TrafficObject
+from k8s.waiting import waits
 from serving.config import Traffic
 
 GPU = "nvidia.com/gpu"
@@ -81,12 +82,13 @@ class Service:
 @dataclass(frozen=True, slots=True)
 class Status:
     """`pods`: (role, phase) → how many; a running pod that is not ready is "NotReady". `gpus` is None where
-    one may not ask (it takes a ClusterRole)."""
+    one may not ask (it takes a ClusterRole). `waits`: a line for each thing that is waited for."""
 
     namespace: str
     pods: Mapping[tuple[str, str], int]
     gpus: Gpus | None
     services: tuple[Service, ...]
+    waits: tuple[str, ...] = ()
 
 
 def read_status(cluster: Cluster, namespace: str) -> Status:
@@ -101,7 +103,7 @@ def read_status(cluster: Cluster, namespace: str) -> Status:
         gpus = count_gpus(cluster.list(NODES, None), cluster.list(PODS, None))
     except Forbidden:
         gpus = None
-    return Status(namespace, count_pods(pods), gpus, tuple(services))
+    return Status(namespace, count_pods(pods), gpus, tuple(services), waits(cluster, namespace, pods))
 
 
 def count_pods(pods: Iterable[Object]) -> dict[tuple[str, str], int]:

@@ -111,7 +111,9 @@ def test_the_controller_names_the_object_that_pods_mount(chart: Chart) -> None:
 
 
 def test_a_release_may_begin_without_a_bundle(chart: Chart) -> None:
-    found = chart.one("RayService", *REQUIRED, "--set=config.bundle=")
+    found = chart.one(
+        "RayService", *REQUIRED, "--set=config.bundle=", "--set=bundleStore.url=s3://models/bundles"
+    )
     [application] = yaml.safe_load(found["spec"]["serveConfigV2"])["applications"]
     config = ServeConfig.model_validate(application["args"])
     assert config.first is None

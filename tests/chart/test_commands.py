@@ -31,7 +31,7 @@ def wrong(words: list[str]) -> str | None:
     command: Any = typer.main.get_command(marquee.build(words[0]))
     while words and words[0] in getattr(command, "commands", {}):
         command, words = command.commands[words[0]], words[1:]
-    options = {name for parameter in command.params for name in parameter.opts}
+    options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     unknown = [word for word in words if word.startswith("-") and word.split("=")[0] not in options]
     return f"`{command.name}` has no {unknown}" if unknown else None
 

@@ -57,7 +57,12 @@ JOB_CONTAINER = "spec.jobTemplate.spec.template.spec.containers[0]"
 PVC = ("--set=bundleStore.type=pvc", "--set=config.bundle=/bundles/first")
 HEAD = "spec.rayClusterConfig.headGroupSpec.template.spec"
 
+BOOTSTRAP = ("--set=config.bundle=", "--set=bundleStore.url=s3://models/bundles")
+
 ROWS = [
+    off("bootstrap-job.yaml", BOOTSTRAP, ("--set=bootstrap.backoffLimit=7",), "spec.backoffLimit", 7),
+    off("bootstrap-role.yaml", BOOTSTRAP, RENAMED, "rules[1].resourceNames[0]", "other-traffic"),
+    off("bootstrap-rolebinding.yaml", BOOTSTRAP, RENAMED, "subjects[0].name", "other-bootstrap"),
     off("bundles-pvc.yaml", PVC, ("--set=bundleStore.pvc.size=7Gi",),
         "spec.resources.requests.storage", "7Gi"),
     on("controller-deployment.yaml", NO_CONTROLLER, ("--set=controller.resources.limits.memory=1Gi",),
@@ -81,6 +86,8 @@ ROWS = [
     off("loadtest-workers.yaml", LOADTEST, ("--set=loadtest.workers=9",), "spec.parallelism", 9),
     off("materialize-cronjob.yaml", MATERIALIZE, ("--set=materialize.schedule=@daily",),
         "spec.schedule", "@daily"),
+    off("networkpolicy-bootstrap.yaml", BOOTSTRAP, (f"--set-json=networkPolicy.dataTo={PEERS}",),
+        "spec.egress[4].to[0]", BLOCK),
     on("networkpolicy-controller.yaml", NO_POLICIES, (f"--set-json=networkPolicy.prometheusTo={PEERS}",),
        "spec.egress[1].to[0]", BLOCK),
     on("networkpolicy-default.yaml", NO_POLICIES, (f"--set-json=networkPolicy.dnsTo={PEERS}",),

@@ -102,6 +102,7 @@ class Living:
 
 
 SMALL = (
+    "config.bundle=/bundles/first",
     "workers.cpu.minReplicas=2",
     "workers.cpu.maxReplicas=2",
     "workers.cpu.resources.requests.cpu=500m",

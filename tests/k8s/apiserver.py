@@ -184,7 +184,7 @@ def served(folder: Path) -> Iterator[Served]:
         api = Api()
         for resource in ("ray.io/v1/rayservices", "ray.io/v1/rayclusters", "ray.io/v1/rayjobs"):
             api.resources[resource] = kmock.ResourceInfo()
-        for resource in ("v1/configmaps", "v1/pods", "v1/nodes", "events.k8s.io/v1/events"):
+        for resource in ("v1/configmaps", "v1/pods", "v1/nodes", "batch/v1/jobs", "events.k8s.io/v1/events"):
             api.resources[resource] = kmock.ResourceInfo()
         async with api, kmock.Server(api) as server:
             url = str(server.url).rstrip("/")

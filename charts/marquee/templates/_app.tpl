@@ -50,6 +50,8 @@
   value: /tmp
 - name: MARQUEE_HOME
   value: {{ index . 1 }}
+- name: MARQUEE_RELEASE  # so that a command says what to do in a cluster
+  value: {{ $root.Release.Name }}
 - name: PYTHONDONTWRITEBYTECODE
   value: "1"
 {{- include "marquee.redisEnv" $root }}
@@ -63,6 +65,12 @@
   value: {{ .sampleRatio | quote }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* The folder that bundles are published to. */}}
+{{- define "marquee.storeUrl" -}}
+{{- $store := .Values.bundleStore -}}
+{{- coalesce $store.url (regexReplaceAll "/[^/]*$" .Values.config.bundle "") (eq $store.type "pvc" | ternary $store.pvc.mountPath "") | default "" -}}
 {{- end -}}
 
 {{/* (list root writes): who trains publishes bundles, who serves only reads them. */}}
@@ -84,7 +92,7 @@
 {{- if eq $store.type "pvc" }}
 - name: bundles
   persistentVolumeClaim:
-    claimName: {{ default (printf "%s-bundles" (include "marquee.fullname" .)) $store.pvc.existingClaim }}
+    claimName: {{ include "marquee.bundlesClaim" . }}
 {{- else if and (eq $store.type "gs") $store.gs.existingSecret }}
 - name: gs-key
   secret:
@@ -102,5 +110,5 @@
 {{- define "marquee.workspaceVolume" -}}
 - name: workspace
   persistentVolumeClaim:
-    claimName: {{ default (printf "%s-workspace" (include "marquee.fullname" .)) .Values.workspace.existingClaim }}
+    claimName: {{ include "marquee.workspaceClaim" . }}
 {{- end -}}

@@ -60,6 +60,19 @@ matchExpressions:
 {{- end }}
 {{- end -}}
 
+{{/* Egress to the data that the bootstrap reads: by the URL's port, HTTPS for an object store's or for MovieLens;
+     none for a claim, or for a world that is made. */}}
+{{- define "marquee.toData" -}}
+{{- $job := .Values.bootstrap -}}
+{{- $url := include "marquee.tables" . -}}
+{{- if not (or $job.datasetClaim (and (empty $url) (eq $job.dataset "synthetic"))) -}}
+{{- if and (hasPrefix "s3://" $url) (eq .Values.bundleStore.type "s3") .Values.bundleStore.s3.endpoint -}}
+{{- $url = .Values.bundleStore.s3.endpoint -}}
+{{- end -}}
+{{- include "marquee.rule" (list "to" .Values.networkPolicy.dataTo (include "marquee.portOf" (default "https://anywhere" $url))) }}
+{{- end -}}
+{{- end -}}
+
 {{/* Egress to the Kubernetes API. */}}
 {{- define "marquee.toApi" -}}
 {{- include "marquee.rule" (concat (list "to" .Values.networkPolicy.apiServerTo) .Values.networkPolicy.apiServerPorts) -}}

@@ -36,7 +36,7 @@
 {{- end -}}
 
 {{/* A pod template: dict of root, component, role (of the service account), group (values), image, gpus,
-     serving (bool: ports, probes and the exporter of a pod with replicas), token (bool), home, env, mounts, volumes. */}}
+     serving (bool: ports, probes and the exporter of a pod with replicas), head (bool: of a RayJob), token (bool), home, env, mounts, volumes. */}}
 {{- define "marquee.rayPod" -}}
 {{- $root := .root -}}{{- $serve := .root.Values.serve -}}
 metadata:
@@ -50,7 +50,8 @@ metadata:
 spec:
   {{- include "marquee.pod" (list $root .role .token $root.Values.runAsUser) | nindent 2 }}
   terminationGracePeriodSeconds: {{ default $serve.terminationGracePeriodSeconds .group.terminationGracePeriodSeconds }}
-  {{- with include "marquee.scheduling" .group | trim }}{{ . | nindent 2 }}{{ end }}
+  {{- $placed := include "marquee.placed" (list $root .component .group) | fromYaml }}
+  {{- with include "marquee.scheduling" $placed | trim }}{{ . | nindent 2 }}{{ end }}
   {{- with .group.topologySpreadConstraints }}
   topologySpreadConstraints:
     {{- range . }}
@@ -95,7 +96,7 @@ spec:
         {{- with .env }}{{ toYaml . | nindent 8 }}{{ end }}
         {{- with $root.Values.ray.extraEnv }}{{ toYaml . | nindent 8 }}{{ end }}
       ports:
-        {{- if eq .component "head" }}
+        {{- if or (eq .component "head") .head }}
         - {name: gcs-server, containerPort: 6379, protocol: TCP}
         - {name: dashboard, containerPort: 8265, protocol: TCP}
         - {name: client, containerPort: 10001, protocol: TCP}

@@ -2,9 +2,23 @@
 {{- define "marquee.validate" -}}
 {{- $v := .Values -}}{{- $faults := list -}}
 {{- $secret := printf "kubectl create secret generic marquee-redis --namespace %s --from-literal=%s=\"$(openssl rand -hex 24)\"" .Release.Namespace $v.redis.passwordKey -}}
-{{- if and $v.config.bundle (not (hasPrefix (dict "s3" "s3://" "gs" "gs://" "pvc" (printf "%s/" $v.bundleStore.pvc.mountPath) | dig $v.bundleStore.type "") $v.config.bundle)) -}}
-{{- $faults = append $faults (printf "config.bundle is %q, which is not in bundleStore.type %q: change one of them" $v.config.bundle $v.bundleStore.type) -}}
+{{- $place := dict "s3" "s3://" "gs" "gs://" "pvc" (printf "%s/" $v.bundleStore.pvc.mountPath) | dig $v.bundleStore.type "" -}}
+{{- $store := include "marquee.storeUrl" . -}}
+{{- if and (not $store) (or (include "marquee.bootstraps" .) (and $v.retrain.enabled (not $v.retrain.publish))) -}}
+{{- $faults = append $faults (printf "bundleStore.url is empty: name the folder for bundles, e.g. --set bundleStore.url=%smodels/bundles, or set bundleStore.type=pvc" $place) -}}
 {{- end -}}
+{{- range $name, $url := dict "config.bundle" $v.config.bundle "bundleStore.url" $v.bundleStore.url -}}
+{{- if and $url (not (hasPrefix $place (printf "%s/" $url))) -}}
+{{- $faults = append $faults (printf "%s is %q, which is not in bundleStore.type %q: change one of them" $name $url $v.bundleStore.type) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $v.bootstrap.datasetPath (not $v.bootstrap.datasetClaim) (not (contains "://" $v.bootstrap.datasetPath)) -}}
+{{- $faults = append $faults (printf "bootstrap.datasetPath is %q, which is no URL: name the claim that it is a folder of (bootstrap.datasetClaim)" $v.bootstrap.datasetPath) -}}
+{{- end -}}
+{{- if and $v.bootstrap.datasetClaim (contains "://" $v.bootstrap.datasetPath) -}}
+{{- $faults = append $faults "bootstrap.datasetPath is a URL and bootstrap.datasetClaim names a claim: say one of them" -}}
+{{- end -}}
+{{- $faults = include "marquee.volumeFaults" . | fromJsonArray | concat $faults -}}
 {{- if and $v.redis.external.enabled (not $v.redis.external.host) -}}
 {{- $faults = append $faults "redis.external.host is empty: name your Redis, or set redis.external.enabled=false" -}}
 {{- else if not (or $v.redis.external.enabled $v.redis.existingSecret) -}}
