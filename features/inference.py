@@ -68,6 +68,16 @@ _CONTEXT = (
     Feature("seconds_since_last_event", Kind.NUMBER, "since the user's latest event", "s", log=True),
 )
 
+NOW, PACKED = "now", "packed"
+"""Names beside the features': the moment of a request, and a whole row as one value (`definitions`)."""
+
+RESERVED = frozenset(
+    {USER_ID, ITEM_ID, EVENT_TIME, NOW, PACKED}.union(
+        feature.name for feature in (*_USER_STATISTICS, *_HISTORY, *_ITEM_STATISTICS, *_CONTEXT)
+    )
+)
+"""Names that a column of items or users cannot have."""
+
 
 def infer(interactions: pa.Table, items: pa.Table, users: pa.Table) -> FeatureSchema:
     """The schema of tables in the common form (interactions: user_id, item_id, value, timestamp; items and
@@ -194,7 +204,7 @@ def _skewness(numbers: NDArray[np.float64]) -> float:
 
 
 def _require_distinct(schema: FeatureSchema) -> None:
-    taken = {USER_ID, ITEM_ID, EVENT_TIME, "now"}
+    taken = {USER_ID, ITEM_ID, EVENT_TIME, NOW, PACKED}
     for feature in (*schema.user, *schema.item, *schema.context):
         if feature.name in taken:
             raise SchemaError(

@@ -14,7 +14,7 @@ from rich.table import Table
 from features.console import fail, warn
 from features.limits import too_many_items
 from features.steps import shown_steps
-from training.data.manifest import MAX_REJECTED_SHARE, DataError, FileReport, Manifest
+from training.data.manifest import LOW_JOIN, MAX_REJECTED_SHARE, DataError, FileReport, Join, Manifest
 from training.data.prepare import SYNTHETIC, Request, World, data_directory, prepare
 from training.feedback import seen_by
 
@@ -62,6 +62,11 @@ def data(
     except DataError as error:
         fail(error)
     _show(manifest, data_directory(home), reused)
+    for join in manifest.facts.joins:
+        if join.share < LOW_JOIN:
+            warn(f"{_join(join)}: are the ids spelled alike?")
+    for note in manifest.facts.notes:
+        warn(note)
     if why := too_many_items(manifest.counts["items"]):
         warn(f"{why}. The tables are written; `marquee features` and `marquee train` will refuse them.")
 
@@ -81,12 +86,23 @@ def _show(manifest: Manifest, directory: Path, reused: bool) -> None:
     table.add_row("duplicates", f"{manifest.facts.duplicates:,} copies of an event were dropped")
     table.add_row("items", f"{counts['items']:,}")
     table.add_row("users", f"{counts['users']:,}")
-    table.add_row("window", f"{first} to {last}")
+    for join in manifest.facts.joins:
+        table.add_row("joins", escape(_join(join)))
+    timed = manifest.facts.timed
+    table.add_row("window", f"{first} to {last}" if timed else "no times: the order of rows is taken for it")
     table.add_row("rejected rows", "\n".join(map(_rejects, about.inputs)) if manifest.rejected else "none")
     table.add_row("source", escape(about.source))
     table.add_row("licence", escape(about.licence))
     table.add_row("tables", escape(str(directory)) + (" (already there)" if reused else ""))
     Console().print(table)
+
+
+def _join(join: Join) -> str:
+    what = join.key.removesuffix("_id")
+    return (
+        f"{join.file}: {join.known:,} of {join.ids:,} {what}s of the interactions have a row "
+        f"({join.share:.1%}); {join.rows - join.known:,} of its {join.rows:,} rows are of none"
+    )
 
 
 def _rejects(report: FileReport) -> str:

@@ -6,9 +6,9 @@ its typed size. Does not belong here: what the columns of a particular layout me
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import zipfile
+import zlib
 from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -19,47 +19,43 @@ from typing import BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from features.limits import MAX_ID_CHARS
 from features.progress import Step, silent
+from training.data.cells import Unsuitable, blank_to_null, is_text
 from training.data.columns import Column
 from training.data.manifest import KEPT_REJECTS, MAX_REJECTED_SHARE, DataError, FileReport, Reject
+from training.data.plain_text import (
+    UNIT_SEPARATOR,
+    Header,
+    PlainText,
+    TextFormat,
+    first_line_not_utf8,
+    header_of,
+    lines_of_records,
+)
 
 BLOCK_BYTES = 4 << 20
 """Text parsed at a time. Larger blocks are no faster; smaller ones repeat the id dictionaries more often."""
 
 PARQUET_BATCH_ROWS = 1 << 17
-UNIT_SEPARATOR = "\x1f"
-"""Stands for `::` while Arrow, which splits at one character only, reads a `.dat` file."""
 
 _RECORD = "__record"
-
-
-@dataclass(frozen=True, slots=True)
-class TextFormat:
-    """How a text file is cut into cells.
-
-    Attributes:
-        delimiter: one character, or `::`.
-        header: column names where the file has no header line, else None.
-        quoted: whether `"` encloses cells (CSV) or is a character like any other.
-        encoding: of the text.
-    """
-
-    delimiter: str = ","
-    header: tuple[str, ...] | None = None
-    quoted: bool = True
-    encoding: str = "utf-8"
+_RECORD_TYPE = pa.uint32()  # four bytes a row, and four billion rows
 
 
 @dataclass(slots=True)
 class _Log:
     """The rows of one file so far."""
 
+    file: str
     rows: int = 0
     rejected: int = 0
+    too_long: int = 0
     first: list[tuple[int, str]] = field(default_factory=list)
 
     def reject(self, records: Iterable[int], reasons: Iterable[str], count: int) -> None:
@@ -76,11 +72,13 @@ _Batch = tuple[pa.RecordBatch, NDArray[np.int64]]
 
 @dataclass(slots=True)
 class Ingest:
-    """Reads files under one policy and keeps a report on each, in `reports`."""
+    """Reads files under one policy and keeps a report on each, in `reports`, and what is to be said of how
+    columns were read, in `notes`."""
 
     max_rejected_share: float = MAX_REJECTED_SHARE
     progress: Step = silent
     reports: list[FileReport] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def text(
         self, source: Traversable, form: TextFormat, columns: Sequence[Column], unique: str | None = None
@@ -93,38 +91,55 @@ class Ingest:
         Raises:
             DataError: the file cannot be read, lacks a column, or too many of its rows are malformed.
         """
-        log, digest = _Log(), hashlib.sha256()
+        log = _Log(source.name)
         try:
-            with closing(_Tap(source, form.delimiter, digest)) as stream:
-                table = _collect(self._text_batches(source, stream, form, columns, log), columns, unique, log)
-        except (pa.ArrowInvalid, UnicodeError, LookupError) as error:
-            reason = str(error).splitlines()[0]
+            header = Header(form.header, 0, 0) if form.header else header_of(source, form)
+            with closing(PlainText(source, form, strict=True)) as stream:
+                batches = self._text_batches(source, stream, form, header, columns, log)
+                table = self._collect(batches, columns, unique, log)
+            lines = lines_of_records(source, form, header.lines, [record for record, _ in log.first])
+        except UNREADABLE as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             if "straddling" in reason:  # Arrow's word for a row that spans more than a block
                 reason = f"a row of more than {BLOCK_BYTES:,} bytes: a quote may never be closed"
+            undecoded = isinstance(error, UnicodeError) or "UTF8" in reason
+            if undecoded and (refusal := first_line_not_utf8(source, form)):
+                raise refusal from error
             raise DataError(f"{source.name}: not a readable {form.encoding} text table ({reason})") from error
-        lines = _lines_of_records(source, [record for record, _ in log.first], form.quoted)
-        self._report(source.name, stream.bytes, digest.hexdigest(), log, lines)
+        self._report(source.name, stream.bytes, stream.digest.hexdigest(), log, lines)
         return table
 
-    def parquet(self, path: Path, columns: Sequence[Column], unique: str | None = None) -> pa.Table:
+    def parquet(self, source: Traversable, columns: Sequence[Column], unique: str | None = None) -> pa.Table:
         """The same of a Parquet file."""
-        log = _Log()
+        log = _Log(source.name)
         try:
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            with pq.ParquetFile(path) as file:
-                _require_columns(path.name, columns, file.schema_arrow.names)
-                table = _collect(self._parquet_batches(path, file, columns, log), columns, unique, log)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path.name}: not a readable Parquet file ({error})") from error
-        self._report(path.name, path.stat().st_size, digest, log, {r: r for r, _ in log.first})
+            with cast(BinaryIO, source.open("rb")) as stream:
+                digest = hashlib.sha256()
+                while chunk := stream.read(1 << 20):
+                    digest.update(chunk)
+                size = stream.tell()
+                stream.seek(0)
+                with pq.ParquetFile(stream) as file:
+                    _require_columns(source.name, columns, file.schema_arrow.names)
+                    table = self._collect(self._parquet_batches(file, columns, log), columns, unique, log)
+        except UNREADABLE as error:
+            raise DataError(f"{source.name}: not a readable Parquet file ({said(error)})") from error
+        self._report(source.name, size, digest.hexdigest(), log, {r: r for r, _ in log.first})
         return table
 
     def _text_batches(
-        self, source: Traversable, stream: _Tap, form: TextFormat, columns: Sequence[Column], log: _Log
+        self,
+        source: Traversable,
+        stream: PlainText,
+        form: TextFormat,
+        header: Header,
+        columns: Sequence[Column],
+        log: _Log,
     ) -> Iterator[_Batch]:
-        names = form.header or header_of(source, form)
-        _require_columns(source.name, columns, names)
+        _require_columns(source.name, columns, header.names)
+        if not stream.skip(header.size):
+            return
+        names = [name or f"{_RECORD}{at}" for at, name in enumerate(header.names)]
         # The last column too: a quote that is never closed hides the rest there, or breaks the row.
         last = [names[-1]] if form.quoted else []
         wanted = list(dict.fromkeys([*(column.source for column in columns), *last]))
@@ -145,9 +160,7 @@ class Ingest:
         reader = pa_csv.open_csv(
             stream,
             # Serial: Arrow numbers malformed rows only when one thread parses.
-            pa_csv.ReadOptions(
-                use_threads=False, block_size=BLOCK_BYTES, column_names=form.header, encoding=form.encoding
-            ),
+            pa_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=names),
             pa_csv.ParseOptions(
                 delimiter=UNIT_SEPARATOR if form.delimiter == "::" else form.delimiter,
                 quote_char='"' if form.quoted else False,
@@ -158,13 +171,11 @@ class Ingest:
                 column_types=dict.fromkeys(wanted, pa.string()), include_columns=wanted, null_values=[]
             ),
         )
-        header_lines, total = 0 if form.header else 1, _size(source)
+        total = _size(source)
         good = skipped = 0
         for batch in reader:
             # Row k of the batch is the file's record k plus the malformed ones that came before it.
-            good_before = (
-                np.array(misshapen, np.int64) - np.arange(len(misshapen)) - 1 - header_lines - skipped
-            )
+            good_before = np.array(misshapen, np.int64) - np.arange(len(misshapen)) - 1 - skipped
             ordinal = np.arange(good, good + batch.num_rows)
             shift = skipped + np.searchsorted(good_before, ordinal, side="right")
             good += batch.num_rows
@@ -173,119 +184,90 @@ class Ingest:
             skipped += passed
             log.rows += batch.num_rows
             self.progress(f"reading {source.name}", stream.bytes, total)
-            records = ordinal + 1 + header_lines + shift
+            records = ordinal + 1 + shift
             if last and batch.num_rows and "\n" in batch.column(last[0])[-1].as_py():
                 unclosed = int(records[-1])
             yield batch, records
         if unclosed and stream.quotes % 2 and not stream.tail.rstrip(b"\r\n").endswith(b'"'):
-            line = _lines_of_records(source, [unclosed], quoted=True).get(unclosed, unclosed)
+            line = lines_of_records(source, form, header.lines, [unclosed]).get(unclosed, unclosed)
             raise DataError(f"{source.name}: the quote opened on line {line} is never closed: close it")
 
     def _parquet_batches(
-        self, path: Path, file: pq.ParquetFile, columns: Sequence[Column], log: _Log
+        self, file: pq.ParquetFile, columns: Sequence[Column], log: _Log
     ) -> Iterator[_Batch]:
         wanted = list(dict.fromkeys(column.source for column in columns))
         for batch in file.iter_batches(PARQUET_BATCH_ROWS, columns=wanted):
             records = np.arange(log.rows, log.rows + batch.num_rows) + 1
             log.rows += batch.num_rows
-            self.progress(f"reading {path.name}", log.rows, file.metadata.num_rows)
+            self.progress(f"reading {log.file}", log.rows, file.metadata.num_rows)
             yield batch, records
 
     def _report(self, name: str, size: int, digest: str, log: _Log, lines: dict[int, int]) -> None:
-        first = tuple(Reject(lines[record], why) for record, why in log.first)
-        report = FileReport(name, size, digest, log.rows, log.rejected, first)
+        first = tuple(Reject(lines.get(record, record), why) for record, why in log.first)
+        report = FileReport(name, size, digest, log.rows, log.rejected, first, log.too_long)
         report.require(self.max_rejected_share)
+        if log.too_long:
+            self.notes.append(
+                f"{name}: {log.too_long:,} rows have an id of more than {MAX_ID_CHARS} characters: left out"
+            )
         self.reports.append(report)
 
+    def _collect(
+        self, batches: Iterator[_Batch], columns: Sequence[Column], unique: str | None, log: _Log
+    ) -> pa.Table:
+        chunks = [_parse(batch, records, columns, log) for batch, records in batches]
+        names = [column.name for column in columns]
+        if not chunks:
+            return pa.table({name: pa.array([], pa.string()) for name in names})
+        table = pa.Table.from_batches(chunks).unify_dictionaries()
+        for column in columns:
+            if column.settle is not None:
+                table = self._settled(table, column, log)
+        if unique is not None:
+            table = _first_of_each(table, unique, log)
+        return table.select(names)
 
-def header_of(source: Traversable, form: TextFormat) -> tuple[str, ...]:
-    """The column names in the first line."""
-    with cast(BinaryIO, source.open("rb")) as stream:
-        line = stream.readline().decode(form.encoding).removeprefix("\ufeff")
-    cells = csv.reader([line], delimiter=form.delimiter) if form.quoted else [line.split(form.delimiter)]
-    names = [name.strip("\r\n") for name in next(iter(cells), [])]
-    if len(set(names)) < len(names):
-        raise DataError(f"{source.name}: two columns have the same name in {', '.join(names)}")
-    return tuple(names)
-
-
-def encoding_of(source: Traversable) -> str:
-    """utf-8, or latin-1 where the file is no valid utf-8: GroupLens has used both. Reads the file."""
-    try:
-        source.read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        return "latin-1"
-    return "utf-8"
-
-
-class _Tap:
-    """A binary file that hashes what passes, counts its bytes and quotes, and makes `::` one character."""
-
-    def __init__(self, source: Traversable, delimiter: str, digest: hashlib._Hash) -> None:
-        self._stream = cast(BinaryIO, source.open("rb"))
-        self._double = delimiter == "::"
-        self._held = b""
-        self._digest = digest
-        self.bytes = 0
-        self.quotes = 0
-        self.tail = b""
-        self.closed = False
-
-    def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes, and none only at the end of the file."""
-        raw = self._stream.read(max(1, size - len(self._held)) if size > 0 else size)
-        self._digest.update(raw)
-        self.bytes += len(raw)
-        self.quotes += raw.count(b'"')
-        self.tail = (self.tail + raw[-8:])[-8:]
-        if not self._double:
-            return raw
-        text = self._held + raw
-        # A separator may lie across two reads: colons at the end wait for what follows.
-        end = len(text.rstrip(b":")) if raw else len(text)
-        self._held = text[end:]
-        made = text[:end].replace(b"::", UNIT_SEPARATOR.encode())
-        return made if made or not raw else self.read(size)
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self.closed = True
-        self._stream.close()
+    def _settled(self, table: pa.Table, column: Column, log: _Log) -> pa.Table:
+        """The table with what the whole of a column decides, without the rows that do not follow it."""
+        assert column.settle is not None
+        settled, note = column.settle(table[column.name])
+        if note:
+            self.notes.append(f"{log.file}, {column.source}: {note}")
+        before = table[column.name]
+        table = table.set_column(table.column_names.index(column.name), column.name, settled)
+        if not settled.null_count:
+            return table
+        bad = np.asarray(settled.is_null())
+        rows = pa.array(np.flatnonzero(bad)[:KEPT_REJECTS])
+        reasons = [column.why(cell) for cell in before.take(rows).to_pylist()]
+        log.reject(table[_RECORD].take(rows).to_pylist(), reasons, int(bad.sum()))
+        return table.filter(pa.array(~bad))
 
 
-def _collect(batches: Iterator[_Batch], columns: Sequence[Column], unique: str | None, log: _Log) -> pa.Table:
-    chunks = [_parse(batch, records, columns, log, unique is not None) for batch, records in batches]
-    names = [column.name for column in columns]
-    if not chunks:
-        return pa.table({name: pa.array([], pa.string()) for name in names})
-    table = pa.Table.from_batches(chunks).unify_dictionaries()
-    if unique is not None:
-        table = _first_of_each(table, unique, log)
-    return table.select(names)
+UNREADABLE = (
+    *(pa.ArrowException, OSError, UnicodeError, LookupError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(NotImplementedError, RuntimeError),  # a member of a zip that is encrypted, or packed in a rare way
+)
+"""What reading a damaged file raises."""
+
+
+def said(error: Exception) -> str:
+    """An error's text in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _parse(
-    batch: pa.RecordBatch, records: NDArray[np.int64], columns: Sequence[Column], log: _Log, numbered: bool
+    batch: pa.RecordBatch, records: NDArray[np.int64], columns: Sequence[Column], log: _Log
 ) -> pa.RecordBatch:
-    """The batch with its columns parsed, without the rows in which a cell is malformed.
-
-    `numbered` adds the record numbers, for the checks that need the whole table.
-    """
-    parsed = {
-        column.name: column.parse(batch.column(column.source))
-        if column.parse
-        else batch.column(column.source)
-        for column in columns
-    }
+    """The batch with its columns parsed, without the rows in which a cell is malformed, and with the record
+    numbers for what needs the whole table."""
+    parsed = {column.name: _cells(batch, column, log) for column in columns}
     checked = [column for column in columns if column.parse]
     bad = np.zeros(batch.num_rows, bool)
     for column in checked:
         if parsed[column.name].null_count:
             bad |= np.asarray(parsed[column.name].is_null())
-    if numbered:
-        parsed[_RECORD] = pa.array(records)
+    parsed[_RECORD] = pa.array(records, _RECORD_TYPE)
     made = pa.RecordBatch.from_pydict(parsed)
     if not bad.any():
         return made
@@ -295,7 +277,34 @@ def _parse(
         for row in rows[:KEPT_REJECTS].tolist()
     ]
     log.reject(records[rows[:KEPT_REJECTS]].tolist(), reasons, len(rows))
+    log.too_long += _only_too_long(batch, parsed, checked)
     return made.filter(pa.array(~bad))
+
+
+def _only_too_long(batch: pa.RecordBatch, parsed: dict[str, pa.Array], checked: Sequence[Column]) -> int:
+    """How many rows have nothing against them but cells of too many characters."""
+    over, bad = np.zeros((2, batch.num_rows), bool)
+    for column in checked:
+        missing = np.asarray(parsed[column.name].is_null())
+        cells = batch.column(column.source)
+        long = np.zeros_like(missing)
+        if column.longest is not None and missing.any() and is_text(cells.type):
+            length = pc.utf8_length(blank_to_null(cells)).fill_null(0)
+            long = missing & np.asarray(pc.greater(length, column.longest))
+        over |= long
+        bad |= missing & ~long
+    return int((over & ~bad).sum())
+
+
+def _cells(batch: pa.RecordBatch, column: Column, log: _Log) -> pa.Array:
+    cells = batch.column(column.source)
+    if column.parse is None:
+        return cells
+    try:
+        return column.parse(cells)
+    except Unsuitable as error:
+        first = next((repr(cell.as_py())[:40] for cell in cells if cell.is_valid), "nothing")
+        raise DataError(f"{log.file}: column {column.source}: {error}; the first value is {first}") from error
 
 
 def _first_of_each(table: pa.Table, unique: str, log: _Log) -> pa.Table:
@@ -312,27 +321,12 @@ def _first_of_each(table: pa.Table, unique: str, log: _Log) -> pa.Table:
 
 def _require_columns(name: str, columns: Sequence[Column], found: Sequence[str]) -> None:
     missing = [column.source for column in columns if column.source not in found]
-    if missing:
-        raise DataError(f"{name}: no column {', '.join(missing)}; found {', '.join(found) or 'none'}")
-
-
-def _lines_of_records(source: Traversable, records: Sequence[int], quoted: bool) -> dict[int, int]:
-    """Record number → line: they differ by empty lines and by line breaks inside quotes."""
-    lines: dict[int, int] = {}
-    if not records:
-        return lines
-    wanted, record, inside = set(records), 0, False
-    with cast(BinaryIO, source.open("rb")) as stream:
-        for line, raw in enumerate(stream, start=1):
-            if not inside and raw.strip(b"\r\n"):
-                record += 1
-                if record in wanted:
-                    lines[record] = line
-                    if len(lines) == len(wanted):
-                        break
-            if quoted and raw.count(b'"') % 2:
-                inside = not inside
-    return lines
+    if not missing:
+        return
+    hint = ""
+    if len(found) == 1 and (other := next((mark for mark in ";\t|" if mark in found[0]), None)):
+        hint = f"; cells seem to be separated by {other!r}: save the file with commas"
+    raise DataError(f"{name}: no column {', '.join(missing)}; found {', '.join(found) or 'none'}{hint}")
 
 
 def _size(source: Traversable) -> int | None:

@@ -24,12 +24,20 @@ MAX_REJECTED_SHARE = 0.01
 """Share of a file's rows that may be malformed before the file is refused. Real exports have a few broken
 rows; one in a hundred is more likely a wrong delimiter or column, which would quietly bias a model."""
 
+LOW_JOIN = 0.5
+"""Share of the interactions' ids with a row below which a table is warned of: it is more likely that ids are
+spelled in two ways than that most are unknown."""
+
 KEPT_REJECTS = 20
 """Malformed rows of a file that are named one by one; the others are counted. Enough to see a pattern."""
 
 
 class DataError(Exception):
-    """Data that cannot be had or is refused. The message is one line that says what to do next."""
+    """Data that cannot be had or is refused. The message is one line that says what to do next, whatever
+    cell or name it quotes."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,8 @@ class FileReport:
         file: its name. `bytes` and `sha256` are of the file as it was read.
         rows: data rows seen, the malformed ones included.
         rejected: how many were malformed. `first` names the first `KEPT_REJECTS` of them.
+        too_long: how many of these only have an id of more characters than are allowed. They say nothing
+            against the other rows, so they do not count for the share.
     """
 
     file: str
@@ -56,10 +66,11 @@ class FileReport:
     rows: int
     rejected: int
     first: tuple[Reject, ...]
+    too_long: int = 0
 
     @property
     def rejected_share(self) -> float:
-        return self.rejected / max(self.rows, 1)
+        return (self.rejected - self.too_long) / max(self.rows, 1)
 
     def require(self, max_rejected_share: float) -> None:
         """Raises `DataError` where more rows are malformed than allowed, naming the first."""
@@ -67,8 +78,9 @@ class FileReport:
             return
         first = self.first[0]
         unit = "row" if self.file.endswith(".parquet") else "line"
+        bad = self.rejected - self.too_long
         raise DataError(
-            f"{self.file}: {self.rejected:,} of {self.rows:,} rows ({self.rejected_share:.1%}) are "
+            f"{self.file}: {bad:,} of {self.rows:,} rows ({self.rejected_share:.1%}) are "
             f"malformed, more than the {max_rejected_share:.1%} allowed; the first is {unit} {first.line}: "
             f"{first.why}. Fix the file or raise --max-rejected-share."
         )
@@ -85,6 +97,28 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
+class Join:
+    """How the ids of interactions meet those of a table.
+
+    Attributes:
+        file: of the table. key: `item_id` or `user_id`.
+        ids: distinct ids in interactions. known: how many of them have a row in the table.
+        rows: of the table. `known` of them have an interaction.
+    """
+
+    file: str
+    key: str
+    ids: int
+    known: int
+    rows: int
+
+    @property
+    def share(self) -> float:
+        """Share of the interactions' ids that have a row, 0 to 1."""
+        return self.known / max(self.ids, 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What was found in a data set while it was read.
 
@@ -95,6 +129,8 @@ class Facts:
         repeats: share of the events kept, 0 to 1, whose pair of user and item was there before.
         listed_items: how many of the first rows of items the source's own table had, the others being added
             for ids of interactions; None where the source had no items table.
+        joins: how the ids of interactions meet those of items and users, where there are such tables.
+        notes: what was decided while reading and is not plain from the files.
     """
 
     timed: bool = True
@@ -102,6 +138,8 @@ class Facts:
     pairs: int = 0
     repeats: float = 0.0
     listed_items: int | None = None
+    joins: tuple[Join, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 PLAIN = Facts()
@@ -171,4 +209,6 @@ def _from_json(raw: dict[str, Any]) -> Manifest:
     )
     about = About(**{**raw["about"], "inputs": inputs})
     first, last = raw["window"]
-    return Manifest(about, raw["request"], raw["counts"], (first, last), raw["bytes"], Facts(**raw["facts"]))
+    joins = tuple(Join(**join) for join in raw["facts"]["joins"])
+    facts = Facts(**{**raw["facts"], "joins": joins, "notes": tuple(raw["facts"]["notes"])})
+    return Manifest(about, raw["request"], raw["counts"], (first, last), raw["bytes"], facts)

@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.progress import Step
+from training.data.cells import blank_to_null
 from training.data.columns import (
     Column,
-    blank_to_null,
     coded_identifier,
     identifier,
     integer,
@@ -33,9 +33,10 @@ from training.data.columns import (
     value,
 )
 from training.data.films import GENRES_100K, OCCUPATIONS_1M, canonical_genres, split_title
-from training.data.ingest import Ingest, TextFormat, encoding_of
+from training.data.ingest import Ingest
 from training.data.manifest import MAX_REJECTED_SHARE, About, DataError
 from training.data.own import is_own, read_own
+from training.data.plain_text import TextFormat, encoding_of
 from training.data.sources import fetch, open_folder
 from training.data.tables import Tables
 
@@ -71,8 +72,8 @@ def load(
         found = fetch(dataset, cache, progress)
         return read_movielens(found.folder, dataset, found.source, ingest)
     folder = open_folder(path)
-    if isinstance(folder, Path) and is_own(folder):
-        return read_own(folder, ingest)
+    if is_own(folder):
+        return read_own(folder, ingest, str(path))
     return read_movielens(folder, path.resolve().stem, str(path), ingest)
 
 

@@ -208,10 +208,10 @@ def test_every_row_is_taken_or_named(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("interactions.csv", b"user,item\n1,2\n", r"no column user_id, item_id, timestamp; found user, item"),
+        ("interactions.csv", b"user,item\n1,2\n", r"no column user_id, item_id; found user, item"),
         ("interactions.csv", b"", r"interactions\.csv"),
         ("interactions.csv", b"user_id,item_id,timestamp\n", "no interaction"),
-        ("interactions.csv", b"user_id,item_id,timestamp\n\xff\xfe,a,1\n", "not a readable utf-8"),
+        ("interactions.csv", b"user_id,item_id,timestamp\n\xff\xfe,a,1\n", "line 2 is not UTF-8"),
         ("interactions.csv", b"user_id,user_id,timestamp\nu,a,1\n", "same name"),
         ("interactions.parquet", b"PAR1 but not really", "not a readable Parquet file"),
     ],
