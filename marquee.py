@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from pathlib import Path
 
 import typer
 
@@ -53,7 +55,19 @@ def _root() -> None: ...
 
 
 def main() -> None:
-    build(next(iter(sys.argv[1:]), None))(prog_name="marquee")
+    """Every command ends with its own words, or as `features.console.unexpected` says; MARQUEE_DEBUG shows
+    tracebacks."""
+    try:
+        build(next(iter(sys.argv[1:]), None))(prog_name="marquee")
+    except Exception as error:
+        if os.environ.get("MARQUEE_DEBUG"):
+            raise
+        from features.console import unexpected
+
+        try:
+            unexpected(error, Path(os.environ.get("MARQUEE_HOME") or ".marquee"))
+        except typer.Exit as end:
+            sys.exit(end.exit_code)
 
 
 if __name__ == "__main__":
