@@ -1,10 +1,11 @@
 # syntax=docker/dockerfile:1
 # The image of every pod of charts/marquee: Ray's head and workers, the metrics sidecar, jobs, the controller.
 # Two targets that differ in PyTorch alone; both have everything under /opt/marquee and run as uid 1000.
-# It was not built where it was written: there is no container engine. tests/chart/test_image.py reads it.
+# `make image` builds it with docker or buildah and says how large it is; both targets were built and run on a cluster.
+# tests/chart/test_image.py reads it.
 #
-#   docker build --target cuda --tag marquee:0.3.0-cuda .
-#   docker build --target cpu  --tag marquee:0.3.0 --build-arg PIP_EXTRA_INDEX_URL=<index of PyTorch's CPU builds> .
+#   make image TARGET=cpu BUILD_ARGS="--build-arg PIP_EXTRA_INDEX_URL=<index of PyTorch's CPU builds>"
+#   make image TARGET=cuda
 #
 # pytorch.org names that index ("Get started", CPU). Without it pip takes the CUDA build, and the build of `cpu`
 # stops and says so. PIP_INDEX_URL does the same for a mirror of your own.
@@ -40,8 +41,9 @@ ARG PIP_EXTRA_INDEX_URL
 RUN pip --python /opt/marquee/bin/python install -c constraints.txt -r requirements.txt \
     && /opt/marquee/bin/python -c "import sys, torch; \
     sys.exit(torch.version.cuda and 'this PyTorch is built for CUDA: name the index of its CPU builds')"
-RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
-    pip --python /opt/marquee/bin/python install --no-deps /wheel/*.whl
+RUN --mount=type=bind,source=k8s/image.py,target=/image.py python /image.py prune /opt/marquee
+RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel --mount=type=bind,source=k8s/image.py,target=/image.py \
+    pip --python /opt/marquee/bin/python install --no-deps /wheel/*.whl && python /image.py check /opt/marquee
 
 FROM builder AS built-cuda
 ARG PIP_INDEX_URL
@@ -49,8 +51,9 @@ ARG PIP_EXTRA_INDEX_URL
 RUN pip --python /opt/marquee/bin/python install -c constraints.txt -r requirements.txt \
     && /opt/marquee/bin/python -c "import sys, torch; \
     sys.exit(not torch.version.cuda and 'this PyTorch is built without CUDA')"
-RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
-    pip --python /opt/marquee/bin/python install --no-deps /wheel/*.whl
+RUN --mount=type=bind,source=k8s/image.py,target=/image.py python /image.py prune /opt/marquee
+RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel --mount=type=bind,source=k8s/image.py,target=/image.py \
+    pip --python /opt/marquee/bin/python install --no-deps /wheel/*.whl && python /image.py check /opt/marquee
 
 FROM python:${PYTHON} AS runtime
 # pip and its friends go: an image is not changed. profile.d: a login shell (KubeRay's ENABLE_LOGIN_SHELL) sets PATH

@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-all test-cluster check bench load install clean chart
+.PHONY: help serve test test-all test-cluster check bench load install clean chart image
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,16 @@ check: $(VENV)/.dev ## Lint, types and layers
 
 chart: $(VENV)/.dev ## Check the Helm chart, the image and what they are installed with (part of test)
 	$(BIN)/python -m pytest tests/chart
+
+TARGET  ?= cpu
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE   ?= marquee/marquee:$(VERSION)$(if $(filter cuda,$(TARGET)),-cuda)
+BUILDER  ?= $(shell docker info > /dev/null 2>&1 && echo docker || command -v buildah || echo docker)
+BUILD   := $(if $(findstring buildah,$(BUILDER)),bud --layers,build)
+
+image: ## Build the image; TARGET=cpu|cuda IMAGE=name:tag BUILDER=docker|buildah BUILD_ARGS="--build-arg …"
+	$(BUILDER) $(BUILD) --target $(TARGET) --tag $(IMAGE) $(BUILD_ARGS) .
+	@$(BUILDER) images $(IMAGE)
 
 bench: $(VENV)/.bench ## Measure everything into docs/performance.md; QUICK=1 shows in minutes that it runs
 ifdef QUICK

@@ -1,4 +1,4 @@
-"""The Dockerfile, read and not built: there is no container engine where the tests run."""
+"""The Dockerfile, read and not built, so that it needs no container engine; `make image` builds it."""
 
 import fnmatch
 import re
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from k8s.image import TOOLS
 
 ROOT = Path(__file__).resolve().parents[2]
 FINAL = ["cpu", "cuda"]
@@ -165,3 +167,22 @@ def test_the_extra_that_the_image_installs_exists_and_is_pinned(stages: dict[str
     pinned = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
     assert "['cluster']" in run
     assert set(extras["cluster"]) <= pinned
+
+
+@pytest.mark.parametrize("target", FINAL)
+def test_tools_are_taken_out_before_the_wheel_and_the_rest_is_checked_after_it(
+    stages: dict[str, Stage], target: str
+) -> None:
+    runs = [given for what, given in stages[f"built-{target}"].steps if what == "RUN"]
+    install, prune, wheel = runs
+    assert "-r requirements.txt" in install
+    assert prune.endswith("python /image.py prune /opt/marquee")
+    assert wheel.endswith("/wheel/*.whl && python /image.py check /opt/marquee")
+    assert all("source=k8s/image.py,target=/image.py" in run for run in (prune, wheel))
+
+
+def test_every_tool_that_is_taken_out_would_be_installed() -> None:
+    """One that nobody asks for any more is a line too many."""
+    pinned = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    asked = {name.replace("_", "-") for name in TOOLS} - {"setuptools"}  # which `pip freeze` leaves out
+    assert asked <= {name.replace("_", "-").lower() for name in pinned}
