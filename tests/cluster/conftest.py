@@ -103,6 +103,7 @@ class Living:
 
 SMALL = (
     "config.bundle=/bundles/first",
+    "bundleStore.pvc.accessModes={ReadWriteMany}",
     "workers.cpu.minReplicas=2",
     "workers.cpu.maxReplicas=2",
     "workers.cpu.resources.requests.cpu=500m",

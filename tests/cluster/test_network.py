@@ -9,10 +9,11 @@ import pytest
 
 from tests.cluster.client import start
 from tests.cluster.conftest import Living, temporary_namespace
-from tests.cluster.kube import Object, kubectl
+from tests.cluster.kube import Object, kubectl, read, until
 from tests.cluster.release import image
 
 SERVE = 8000
+LISTENER = 8099
 LISTENS = "0A"
 """TCP_LISTEN in /proc/net/tcp."""
 CONNECT_S = 3
@@ -55,10 +56,12 @@ def listening(namespace: str, pod: Object) -> set[int]:
     return found
 
 
-def reached(namespace: str, places: list[Place], pod: str = "client") -> list[Place]:
+def reached(
+    namespace: str, places: list[Place], pod: str = "client", container: str = "client"
+) -> list[Place]:
     """Those of the places that accept a connection from the pod."""
     command = ["python", "-c", CONNECT, json.dumps(places), str(CONNECT_S)]
-    said = json.loads(kubectl("--namespace", namespace, "exec", pod, "--", *command))
+    said = json.loads(kubectl("--namespace", namespace, "exec", pod, "-c", container, "--", *command))
     return [place for place, is_open in zip(places, said, strict=True) if is_open]
 
 
@@ -112,10 +115,12 @@ def test_a_pod_of_the_namespace_reaches_the_serving_port_alone(
     assert {port for _, port in opened} == {SERVE}
 
 
-def test_workers_reach_nothing_outside_but_what_they_need(living: Living) -> None:
-    """Names are resolved; the Kubernetes API, above all, is not there for what a bundle may run."""
+def test_workers_reach_no_stranger(living: Living, stranger: str) -> None:
+    """What runs with a bundle finds nobody to tell; a pod without a policy finds the same place open."""
+    listen = f"nohup python -m http.server {LISTENER} >/dev/null 2>&1 &"
+    kubectl("--namespace", stranger, "exec", "client", "--", "sh", "-c", listen)
+    place = (read("pod", stranger, "client")["status"]["podIP"], LISTENER)
+    namespace = living.release.namespace
+    until("the stranger's listener", lambda: reached(namespace, [place]), within_s=60)
     [worker, *_] = living.release.pods("worker-cpu")
-    name, namespace = worker["metadata"]["name"], living.release.namespace
-    command = ["python", "-c", CONNECT, json.dumps([("kubernetes.default", 443)]), str(CONNECT_S)]
-    said = kubectl("--namespace", namespace, "exec", name, "-c", "ray", "--", *command)
-    assert json.loads(said) == [False]
+    assert reached(namespace, [place], worker["metadata"]["name"], "ray") == []
