@@ -45,7 +45,7 @@ class Admin:
         """202: the change is noted; each replica loads what is new and then swaps, which `GET` shows."""
         self._check(request)
         if self.wanted is None:
-            raise Problem(409, "this server's traffic is set by its RayService; use `marquee rollout`")
+            raise Problem(409, "this server's traffic is set by its traffic object; use `marquee rollout`")
         try:
             traffic = Traffic.model_validate_json(await request.body())
         except ValidationError as error:

@@ -126,6 +126,7 @@ class InService(Generic[V]):
     _loads: dict[str, asyncio.Task[V]] = field(default_factory=dict, repr=False)
     _errors: dict[str, str] = field(default_factory=dict, repr=False)
     _replacing: asyncio.Task[None] | None = field(default=None, repr=False)
+    _counted: bool = field(default=True, repr=False)
 
     async def put(self, traffic: Traffic) -> None:
         """Puts the traffic into service. What is loaded already is not loaded again.
@@ -135,6 +136,7 @@ class InService(Generic[V]):
         not keep new replicas from starting. Later calls return at once, and the newest wins.
         """
         self._want(traffic)
+        self._counted = True
         if self.table is None:
             await self._begin(traffic)
         else:
@@ -150,6 +152,7 @@ class InService(Generic[V]):
         self._want(traffic)
         if again:
             self._errors = errors
+        self._counted = not again
         self._replacing = asyncio.create_task(self._offered(traffic))
 
     def of(self, version: str) -> V:
@@ -257,7 +260,8 @@ class InService(Generic[V]):
         log.error("traffic refused, what is in service stays: %s", error)
         self._errors = dict.fromkeys(traffic.bundles, f"not taken: {error}") | self._errors
         self._forget_loads()
-        self.refused(error)
+        if self._counted:  # once for each traffic, however often it is tried
+            self.refused(error)
         self.told()
 
     def _swap(self, new: Table[V]) -> None:

@@ -52,6 +52,10 @@ log = logging.getLogger(__name__)
 WARM_UP_S = 30.0
 """Seconds that the replicas of other stages have to load the bundle before a swap is given up."""
 
+MOUNTED_S = 120.0
+"""The same where a mounted file says what to load: the kubelets of other stages' pods may show it a minute
+later than ours, and a bundle must not be refused for that. A first load does not wait so long."""
+
 WARM_UP_PAUSE_S = 0.25
 """Seconds between two looks at them."""
 
@@ -109,10 +113,11 @@ class EngineLoader:
         bundle = await asyncio.to_thread(self._read, url)
         store = await asyncio.to_thread(self._open_store, bundle.schema)
         await _connected(store)
-        stages = await self._stages(bundle)
+        within_s = MOUNTED_S if whole and self.config.traffic_file else WARM_UP_S
+        stages = await self._stages(bundle, within_s)
         together = MicroBatcher(stages.vectorised) if stages.vectorised else None
         engine = compose(bundle, stages, store, self.config, self.recorder, together)
-        if lost := ", ".join(sorted(await _warm_up(engine, WHOLE_ROUNDS if self.handles else 1))):
+        if lost := ", ".join(sorted(await _warm_up(engine, WHOLE_ROUNDS if self.handles else 1, within_s))):
             if whole:
                 raise WarmUpFailed(f"bundle {engine.version} answers only without {lost}")
             log.warning("bundle %s answers, but without %s", engine.version, lost)
@@ -132,7 +137,7 @@ class EngineLoader:
             self._store = fingerprint, online_store(schema, self.redis_url, self.config.cache.rows)
         return self._store[1]
 
-    async def _stages(self, bundle: Bundle) -> Stages:
+    async def _stages(self, bundle: Bundle, within_s: float) -> Stages:
         """Each stage where its placement says."""
         config, version = self.config, bundle.manifest.version
         if not self.handles:
@@ -144,7 +149,7 @@ class EngineLoader:
             else await asyncio.to_thread(build_ranker, bundle, config)
         )
         return Stages(
-            sources=await self._sources(bundle),
+            sources=await self._sources(bundle, within_s),
             hydrators=hydrators,
             scorer=scorer,
             selector=RemoteSelector(
@@ -159,11 +164,11 @@ class EngineLoader:
             else await asyncio.to_thread(build_explainer, bundle, config),
         )
 
-    async def _sources(self, bundle: Bundle) -> tuple[Source, ...]:
+    async def _sources(self, bundle: Bundle, within_s: float) -> tuple[Source, ...]:
         if self.handles.retrieval is None:
             return await asyncio.to_thread(build_sources, bundle, self.config)
         version, retriever = bundle.manifest.version, self.handles.retrieval
-        async for _ in _tries():
+        async for _ in _tries(within_s):
             try:
                 infos = await retriever.describe.remote(version)
             except OtherBundle as error:
@@ -173,7 +178,7 @@ class EngineLoader:
                 # The replica bounds each source, so that a request of which one hangs keeps the others.
                 call = Hop(retriever.each.remote, "retrieve", within_s=budget_s, budget_s=budget_s)
                 return remote_sources(version, infos, call, budget_s)
-        raise WarmUpFailed(f"no retriever took bundle {version} within {WARM_UP_S:g} s")
+        raise WarmUpFailed(f"no retriever took bundle {version} within {within_s:g} s")
 
 
 def _hop(handle: DeploymentHandle[Any], method: str, budget_ms: float) -> Hop:
@@ -214,12 +219,12 @@ async def _connected(store: OnlineStore) -> None:
         await asyncio.sleep(WARM_UP_PAUSE_S)
 
 
-async def _warm_up(engine: Engine, rounds: int) -> set[str]:
+async def _warm_up(engine: Engine, rounds: int, within_s: float) -> set[str]:
     """Answers made-up queries, unrecorded, until so many rounds in a row lost no stage, and says what was
     still lost when time was up."""
     pipeline = replace(engine.recommend, recorder=NullRecorder(), cache=None)
     lost: set[str] = set()
-    async for _ in _tries():
+    async for _ in _tries(within_s):
         for _ in range(rounds):
             if lost := await _lost(pipeline, engine):
                 break
@@ -267,9 +272,9 @@ def _made_up(n_items: int) -> tuple[Query, Query]:
     return unknown, replace(unknown, user_id=None, session=True, history=history)
 
 
-async def _tries() -> AsyncIterator[None]:
-    """One go at once, then more with pauses until `WARM_UP_S` have passed."""
-    end = time.monotonic() + WARM_UP_S
+async def _tries(within_s: float) -> AsyncIterator[None]:
+    """One go at once, then more with pauses until so many seconds have passed."""
+    end = time.monotonic() + within_s
     while True:
         yield
         if time.monotonic() > end:

@@ -25,8 +25,8 @@ tarfile.open(fileobj=io.BytesIO(data)).extractall("/bundles")
 """
 
 
-def put_bundle(namespace: str, claim: str, image: str, bundle: Path) -> None:
-    """The claim, with the bundle in the folder `first` of it."""
+def put_bundle(namespace: str, claim: str, image: str, bundle: Path, folder: str = "first") -> None:
+    """The claim, made where there is none, with the bundle in that folder of it."""
     name = f"put-{claim}"
     container: Object = {
         "name": "put",
@@ -56,7 +56,7 @@ def put_bundle(namespace: str, claim: str, image: str, bundle: Path) -> None:
     kubectl("--namespace", namespace, "wait", f"pod/{name}", *ready, timeout_s=STARTED_S + 30)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
-        tar.add(bundle, "first")
+        tar.add(bundle, folder)
     unpack = ["exec", "--stdin", name, "--", "python", "-c", UNPACK]
     kubectl("--namespace", namespace, *unpack, stdin=base64.b64encode(packed.getvalue()).decode())
     kubectl("--namespace", namespace, "delete", "pod", name)

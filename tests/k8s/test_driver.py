@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k8s.driver import Driver, poll_s
+from k8s.driver import CONFIRM_S, Driver, poll_s
 from k8s.errors import Conflict, Forbidden, NotFound, Rejected, Unavailable
 from k8s.guardrails import Signals
 from k8s.plan import Phase, Rollout, State
-from k8s.rollout import Decision
+from k8s.rollout import Action, Decision
 from k8s.target import Observed
 from serving.config import Traffic, TrafficEntry
 from tests.k8s.worlds import ERRORS, GOOD, NEW, OLD, Clock, Killed, MemoryTarget, Told, plan
@@ -239,3 +241,26 @@ def test_the_memory_target_checks_revisions() -> None:
         target.write(FOREIGN, "7")
     with pytest.raises(Conflict):
         target.save(Rollout(plan(), State()), None)
+
+
+def test_signals_are_asked_for_by_the_versions_that_replicas_report() -> None:
+    """Production under another name than its version was looked up by that name, and never judged."""
+    target = begun(versions={OLD: "v1", NEW: "v2"})
+    assert target.record is not None
+    unnamed = replace(target.record.plan, candidate_version="next", production_version="first")
+    target.record = replace(target.record, plan=unnamed)
+    ended = driver(target, Told(GOOD), Clock()).drive()
+    assert ended.state.phase is Phase.PROMOTED
+    assert (ended.plan.candidate_version, ended.plan.production_version) == ("v2", "v1")
+
+
+def test_who_is_behind_is_hurried_and_looked_at_soon() -> None:
+    target = begun(behind={"pod-1/7": "still serves v1 100%"})
+    run = driver(target, Told(GOOD), Clock())
+    run.turn()
+    rollout, decision = run.turn()
+    assert decision.action is Action.WAIT
+    assert run.rest_s(rollout, decision) <= CONFIRM_S
+    assert target.hurried == 1
+    assert target.record is not None
+    assert "pod-1/7" in target.record.state.waiting

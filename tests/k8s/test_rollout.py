@@ -198,3 +198,57 @@ def test_a_plan_that_makes_no_sense_is_refused(steps: tuple[Step, ...], word: st
 def test_the_bundle_in_production_is_no_candidate() -> None:
     with pytest.raises(PlanError, match="in production already"):
         replace(plan(), candidate=OLD)
+
+
+# Replicas are believed, not what was written
+
+
+@given(plans, st.lists(st.booleans(), max_size=40), st.sampled_from([GOOD, ERRORS]))
+def test_no_step_counts_and_no_rollout_ends_while_a_replica_is_behind(
+    the_plan: Plan, late: list[bool], seen: Signals
+) -> None:
+    state, traffic, now = State(), the_plan.origin, 0.0
+    for turn in range(2_000):
+        behind = {"pod-1/7": "still serves v1 100%"} if turn < len(late) and late[turn] else {}
+        decision = decide(the_plan, state, traffic, seen, now, behind=behind)
+        if behind:
+            assert decision.action not in (Action.SEEN, Action.FINISH)
+        if decision.action is Action.WAIT:
+            assert "pod-1/7 still serves v1 100%" in decision.state.waiting
+        state, traffic = decision.state, decision.traffic or traffic
+        if state.phase.over:
+            break
+        if decision.action in QUIET:
+            now += POLL_S
+    assert state.phase.over
+    assert state.waiting == ""
+
+
+def test_a_step_that_is_not_taken_in_time_is_rolled_back_with_who_is_behind() -> None:
+    the_plan = plan()
+    state = State(blind_since=0.0)
+    behind = {f"pod-{number}": "has no bundle yet" for number in range(7)}
+    decision = decide(the_plan, state, the_plan.at(0), GOOD, the_plan.patience_s, behind=behind)
+    assert decision.action is Action.ROLL_BACK
+    assert "7 of those that serve are behind" in decision.message
+    assert "and 2 more" in decision.message
+
+
+def test_a_way_back_waits_for_everybody_however_long() -> None:
+    the_plan = plan()
+    state = roll_back(the_plan, State(), "by hand").state
+    decision = decide(the_plan, state, the_plan.baseline(), None, 1e9, behind={"pod-1/7": "has v2"})
+    assert (decision.action, decision.state.phase) == (Action.WAIT, Phase.ROLLING_BACK)
+    assert decide(the_plan, decision.state, the_plan.baseline(), None, 1e9).state.phase is Phase.ROLLED_BACK
+
+
+@pytest.mark.parametrize("phase", [Phase.PROGRESSING, Phase.PROMOTING])
+def test_a_refusal_is_back_at_once(phase: Phase) -> None:
+    the_plan = plan()
+    state = State(phase=phase)
+    decision = decide(
+        the_plan, state, goal(the_plan, state), GOOD, 0.0, "pod-1/7: cut off", {"pod-1/7": "v1"}
+    )
+    assert decision.action is Action.ROLL_BACK
+    assert "pod-1/7: cut off" in decision.message
+    assert decision.traffic == the_plan.baseline()

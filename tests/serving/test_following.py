@@ -126,6 +126,7 @@ async def test_what_was_refused_is_tried_again_later_and_later() -> None:
         await here.look(text(80, 20))
         assert len(here.loader.asked) > asked
         assert here.samples(REFUSED)
+    assert len(here.refusals) == 1  # an alert counts traffics, not tries
     here.loader.missing.clear()
     here.now += following.RETRY_MOST_S + 1
     await here.look(text(80, 20))
