@@ -30,6 +30,7 @@ from training.data.prepare import Request, prepare
 from training.data.tables import Tables
 from training.dataset import build
 from training.evaluate import Cases, evaluate
+from training.evaluate import Row as Measured
 from training.loop import Worker
 from training.loop import train as fit
 from training.recipe import Recipe
@@ -65,17 +66,18 @@ class Shape:
     @property
     def enough(self) -> bool:
         """Surely as much as training needs, and of events that can be learned from."""
-        return self.users_n >= 40 and self.items_n >= 25 and self.each == (6, 14) and not self.repeats
+        new_and_liked = not self.repeats and self.value != "signed"
+        return self.users_n >= 40 and self.items_n >= 25 and self.each == (6, 14) and new_and_liked
 
     def write(self, folder: Path) -> Path:
         chance = random.Random(self.seed)
         folder.mkdir(parents=True)
-        _write(folder / "interactions.csv", self._events(chance))
+        write(folder / "interactions.csv", self._events(chance))
         if self.items != "none":
             listed = range(int(self.unlisted * self.items_n), self.items_n)
-            _write(folder / "items.csv", (self._item(item) for item in listed))
+            write(folder / "items.csv", (self._item(item) for item in listed))
         if self.users != "none":
-            _write(folder / "users.csv", (self._user(user) for user in range(self.users_n)))
+            write(folder / "users.csv", (self._user(user) for user in range(self.users_n)))
         return folder
 
     def _events(self, chance: random.Random) -> Iterable[Row]:
@@ -85,7 +87,9 @@ class Shape:
             for event in range(wanted if self.repeats else len(few)):
                 row: Row = {"user_id": f"u{user}", "item_id": f"i{few[event % len(few)]}"}
                 if self.value != "none":
-                    row["value"] = {"ratings": chance.randint(1, 5), "zeros": 0, "same": 2.5}[self.value]
+                    stars, thumbs = chance.randint(1, 5), (event + user) % 3 - 1
+                    values = {"ratings": stars, "signed": thumbs, "zeros": 0, "same": 2.5}
+                    row["value"] = values[self.value]
                 if self.time != "none":
                     row["timestamp"] = START if self.time == "same" else START + DAY * event + user
                 yield row
@@ -109,7 +113,7 @@ shapes = st.builds(
     items_n=st.sampled_from([1, 10, 25, 40, 40]),
     each=st.sampled_from([(1, 4), (4, 4), (4, 12), (6, 14), (6, 14)]),
     repeats=st.booleans(),
-    value=st.sampled_from(["none", "ratings", "zeros", "same"]),
+    value=st.sampled_from(["none", "ratings", "signed", "zeros", "same"]),
     time=st.sampled_from(["none", "rising", "rising", "same"]),
     items=st.sampled_from(["none", "ids", "title", "all"]),
     users=st.sampled_from(["none", "ids", "all"]),
@@ -118,7 +122,7 @@ shapes = st.builds(
 )
 
 
-def _write(path: Path, rows: Iterable[Row]) -> None:
+def write(path: Path, rows: Iterable[Row]) -> None:
     rows = list(rows)
     names = list(rows[0]) if rows else ["item_id"]
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -130,19 +134,22 @@ def _write(path: Path, rows: Iterable[Row]) -> None:
 @dataclass(frozen=True)
 class Journey:
     """Attributes:
+    cases, figures: of the evaluation of the served pipeline.
     answers: of every known user, as JSON, asked all at once.
     others: of a user nobody knows, a ranking, what is similar to an item.
     """
 
     tables: Tables
     engine: Engine
+    cases: Cases
+    figures: Measured
     answers: dict[str, dict[str, Any]]
     others: tuple[dict[str, Any], ...]
     delisted: frozenset[str]
 
 
-def journey(folder: Path, home: Path) -> Journey:
-    """From the folder to answers.
+def journey(folder: Path, home: Path, **settings: Any) -> Journey:
+    """From the folder to answers; `settings` are the recipe's.
 
     Raises:
         DataError, SchemaError: what the commands print as one line.
@@ -154,12 +161,13 @@ def journey(folder: Path, home: Path) -> Journey:
         home,
         schema,
         inputs="tests",
-        recipe=Recipe(epochs=1),
+        recipe=Recipe(epochs=1, **settings),
         fit=lambda inputs, recipe, _: fit(inputs, recipe, Worker(), None, lambda *_: None),
         said=lambda _: None,
     ).directory
-    bundle, data = read_bundle(str(directory)), build(tables, schema)
-    evaluate([ServedPipeline(bundle, tables)], Cases.of(data, data.test))
+    bundle = read_bundle(str(directory))
+    data = build(tables, schema, bundle.manifest.feedback)
+    figures = evaluate([ServedPipeline(bundle, tables)], cases := Cases.of(data, data.test))
     delisted = frozenset(bundle.catalogue.ids[index] for index in bundle.catalogue.delisted)
     config = ServeConfig(bundle=bundle.manifest.version, budgets=PATIENT)
     stages = build_stages(bundle, config)
@@ -169,7 +177,8 @@ def journey(folder: Path, home: Path) -> Journey:
     )
     users = tables.interactions["user_id"].cast("string").unique().to_pylist()
     answers, others = asyncio.run(_asked(engine, config, users))
-    return Journey(tables, engine, dict(zip(users, answers, strict=True)), others, delisted)
+    by_user = dict(zip(users, answers, strict=True))
+    return Journey(tables, engine, cases, figures[0], by_user, others, delisted)
 
 
 async def _asked(

@@ -30,21 +30,30 @@ def travelled(shape: Shape) -> Journey | str:
 
 
 def check(shape: Shape, found: Journey) -> None:
+    feedback = found.engine.feedback
     seen: dict[str, set[str]] = {}
-    events = found.tables.interactions.select(["user_id", "item_id"]).to_pylist()
-    for event in events:
+    disliked: dict[str, set[str]] = {}
+    known: set[str] = set()  # who liked anything
+    for event in sorted(found.tables.interactions.to_pylist(), key=lambda event: event["timestamp"]):
         seen.setdefault(event["user_id"], set()).add(event["item_id"])
+        if feedback.disliked is not None and event["value"] <= feedback.disliked:
+            disliked.setdefault(event["user_id"], set()).add(event["item_id"])
+        else:
+            disliked.setdefault(event["user_id"], set()).discard(event["item_id"])
+            known.add(event["user_id"])
     for user, answer in found.answers.items():
         shown = [item["id"] for item in answer["items"]]
         left = set(found.engine.catalogue.ids) - found.delisted
         assert answer["degraded"] == []
         assert not set(shown) & found.delisted
-        assert len(shown) == len(set(shown)) == min(10, len(left - seen[user])) or shape.repeats
-        assert answer["tier"] == ("personalized" if shown else "popular")
+        hidden = seen[user] if feedback.seen == "exclude" else disliked[user]
+        assert not set(shown) & hidden
+        assert len(shown) == len(set(shown)) == min(10, len(left - hidden))
+        assert answer["tier"] == ("personalized" if shown and user in known else "popular")
         for item in answer["items"]:
             for reason in item["reasons"]:
                 if (anchor := reason["anchor"]) is not None:
-                    assert anchor["id"] in seen[user]
+                    assert anchor["id"] in seen[user] - disliked[user]
                     assert anchor["title"] in reason["sentence"]
     unknown, ranked, similar = found.others
     assert unknown["tier"] == "popular"
