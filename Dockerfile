@@ -1,8 +1,8 @@
 # syntax=docker/dockerfile:1
 # The image of every pod of charts/marquee: Ray's head and workers, the metrics sidecar, jobs, the controller.
 # Two targets that differ in PyTorch alone; both have everything under /opt/marquee and run as uid 1000.
-# `make image` builds it with docker or buildah and says how large it is; both targets were built and run on a cluster.
-# tests/chart/test_image.py reads it.
+# `make image` builds it with docker or buildah and says how large it is; both targets were built, and a
+# cluster ran the one for CPUs. tests/chart/test_image.py reads it.
 #
 #   make image TARGET=cpu BUILD_ARGS="--build-arg PIP_EXTRA_INDEX_URL=<index of PyTorch's CPU builds>"
 #   make image TARGET=cuda

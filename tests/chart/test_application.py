@@ -1,5 +1,8 @@
 """The RayService runs the application of this repository, at sizes that fit the pods it has."""
 
+import socket
+import subprocess
+import sys
 from pathlib import PurePosixPath
 from typing import Any, cast
 
@@ -290,3 +293,38 @@ def test_the_name_of_the_chart_s_redis_is_known_while_no_pod_is_ready(chart: Cha
     assert named["spec"].get("clusterIP") is None
     labels = redis["spec"]["template"]["metadata"]["labels"]
     assert named["spec"]["selector"].items() <= labels.items()
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("", ["marquee-redis-client", "6379"]),
+        ("redis://state", ["state", ""]),
+        ("rediss://state.example.com:6380", ["state.example.com", "6380"]),
+    ],
+)
+def test_a_head_starts_once_its_redis_can_be_reached(chart: Chart, address: str, place: list[str]) -> None:
+    """Ray's control store ends where the name is not known, whatever its settings."""
+    found = chart.one("RayService", *REQUIRED, f"--set=ray.gcsFaultTolerance.redisAddress={address}")
+    pod = found["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
+    [waiting] = pod["initContainers"]
+    assert waiting["command"][:2] == ["python", "-c"]
+    assert waiting["command"][3:] == place
+    without = chart.one("RayService", *REQUIRED, "--set=ray.gcsFaultTolerance.enabled=false")
+    head = without["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
+    assert not head.get("initContainers")
+
+
+def test_who_waits_for_redis_ends_when_it_listens(chart: Chart) -> None:
+    found = chart.one("RayService", *REQUIRED)
+    pod = found["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
+    script = pod["initContainers"][0]["command"][2]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = str(listener.getsockname()[1])
+        command = [sys.executable, "-c", script, "127.0.0.1", port]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("waiting for Redis at 127.0.0.1: ")
+            listener.listen()
+            assert process.wait(60) == 0

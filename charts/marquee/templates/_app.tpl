@@ -9,6 +9,11 @@
 {{- and .Values.redis.external.enabled .Values.redis.external.tls | ternary "rediss" "redis" -}}
 {{- end -}}
 
+{{/* Redis with the state of Ray's head. */}}
+{{- define "marquee.stateAddress" -}}
+{{- default (printf "%s://%s" (include "marquee.redisScheme" .) (include "marquee.redisHost" .)) .Values.ray.gcsFaultTolerance.redisAddress -}}
+{{- end -}}
+
 {{- define "marquee.redisEnv" -}}
 {{- $redis := .Values.redis -}}
 {{- $user := $redis.external.enabled | ternary $redis.external.username "" -}}

@@ -84,6 +84,32 @@ spec:
       volumeMounts:
         - {name: metrics, mountPath: /var/run/marquee/metrics}
         - {name: exporter-tmp, mountPath: /tmp}
+  {{- else if and (eq .component "head") $root.Values.ray.gcsFaultTolerance.enabled }}
+  {{- $redis := urlParse (include "marquee.stateAddress" $root) }}
+  initContainers:
+    # Ray ends at once where a name is not known, and after some minutes without a connection; each time KubeRay
+    # makes another head. This waits for as long as it takes.
+    - name: redis
+      image: {{ .image }}
+      imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+      command:
+        - python
+        - -c
+        - |
+          import socket, sys, time
+          while True:
+              try:
+                  socket.create_connection((sys.argv[1], int(sys.argv[2] or 6379)), timeout=5).close()
+                  break
+              except OSError as error:
+                  print(f"waiting for Redis at {sys.argv[1]}: {error}", flush=True)
+                  time.sleep(2)
+        - {{ regexReplaceAll ":[0-9]+$" $redis.host "" | quote }}
+        - {{ regexFind "[0-9]+$" (regexFind ":[0-9]+$" $redis.host) | quote }}
+      resources:
+        {{- toYaml $root.Values.exporter.resources | nindent 8 }}
+      securityContext:
+        {{- include "marquee.restricted" . | nindent 8 }}
   {{- end }}
   containers:
     - name: ray
