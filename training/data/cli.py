@@ -16,6 +16,7 @@ from features.limits import too_many_items
 from features.steps import shown_steps
 from training.data.manifest import LOW_JOIN, MAX_REJECTED_SHARE, DataError, FileReport, Join, Manifest
 from training.data.prepare import SYNTHETIC, Request, World, data_directory, prepare
+from training.data.remote import is_url
 from training.feedback import seen_by
 
 _SHOWN_REJECTS = 3
@@ -31,9 +32,10 @@ def data(
         ),
     ] = "ml-100k",
     dataset_path: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            envvar="DATASET_PATH", help="A folder or zip to read instead: MovieLens or your own tables."
+            envvar="DATASET_PATH",
+            help="A folder or zip to read instead, or its URL (s3://, gs://): MovieLens or your own tables.",
         ),
     ] = None,
     home: Annotated[Path, typer.Option(envvar="MARQUEE_HOME", help="Where Marquee keeps its files.")] = Path(
@@ -54,10 +56,11 @@ def data(
     given = {"users": users, "items": items, "interactions": interactions, "seed": seed}
     sizes = {name: number for name, number in given.items() if number is not None}
     try:
-        if sizes and (dataset != SYNTHETIC or dataset_path is not None):
+        if sizes and (dataset != SYNTHETIC or dataset_path):
             raise DataError(f"--{next(iter(sizes))} belongs to --dataset synthetic alone")
         with shown_steps() as show:
-            request = Request(dataset, dataset_path, World(**sizes))
+            path = Path(dataset_path) if dataset_path and not is_url(dataset_path) else dataset_path or None
+            request = Request(dataset, path, World(**sizes))
             manifest, reused = prepare(request, home, max_rejected_share, force, show)
     except DataError as error:
         fail(error)

@@ -59,10 +59,12 @@ def load(
     cache: Path,
     progress: Step,
     max_rejected_share: float = MAX_REJECTED_SHARE,
+    source: str | None = None,
 ) -> Tables:
     """The data set called `dataset`, downloaded once into `cache`; or what is at `path`, if given.
 
-    `path` is a folder in any layout above, a zip of one, or a folder of the user's own (see `own`).
+    `path` is a folder or a zip, in any layout above or of the user's own tables (see `own`); `source` says
+    where it comes from, if not from there.
 
     Raises:
         DataError: it cannot be had, is in no known layout, or has too many malformed rows.
@@ -73,8 +75,8 @@ def load(
         return read_movielens(found.folder, dataset, found.source, ingest)
     folder = open_folder(path)
     if is_own(folder):
-        return read_own(folder, ingest, str(path))
-    return read_movielens(folder, path.resolve().stem, str(path), ingest)
+        return read_own(folder, ingest, source or str(path))
+    return read_movielens(folder, path.resolve().stem, source or str(path), ingest)
 
 
 def read_movielens(folder: Traversable, name: str, source: str, ingest: Ingest) -> Tables:

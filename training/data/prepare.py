@@ -10,6 +10,7 @@ from pathlib import Path
 
 from features.progress import Step, silent
 from training.data.manifest import MAX_REJECTED_SHARE, DataError, Manifest
+from training.data.remote import Remote, copied, look, redacted
 
 SYNTHETIC = "synthetic"
 
@@ -26,11 +27,21 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Which data is wanted: that at `path` if given, else the one called `dataset`."""
+    """Which data is wanted: that at `path` (a folder, a zip, or the URL of one) if given, else the one called
+    `dataset`."""
 
     dataset: str = "ml-100k"
-    path: Path | None = None
+    path: Path | str | None = None
     world: World = World()
+
+    @property
+    def remote(self) -> Remote | None:
+        """What is at the URL now; None where the path is none.
+
+        Raises:
+            DataError: it cannot be looked at.
+        """
+        return look(self.path) if isinstance(self.path, str) else None
 
     def identity(self) -> dict[str, object]:
         """JSON values that are equal where the data would be.
@@ -38,7 +49,9 @@ class Request:
         For a folder these are the size and change time of its files: hashing gigabytes at every start would
         cost more than it tells.
         """
-        if self.path is not None:
+        if (remote := self.remote) is not None:
+            return remote.identity()
+        if isinstance(self.path, Path):
             return {"path": str(self.path.resolve()), "files": _listing(self.path)}
         if self.dataset == SYNTHETIC:
             return {"dataset": SYNTHETIC, **asdict(self.world)}
@@ -72,7 +85,11 @@ def prepare(
         world = request.world
         tables = synthesize(world.users, world.items, world.interactions, world.seed)
     else:
-        tables = load(request.dataset, request.path, home / "cache", progress, max_rejected_share)
+        given, cache = request.path, home / "cache"
+        url = given if isinstance(given, str) else None
+        path = copied(look(url), cache, progress) if url is not None else Path(given) if given else None
+        source = None if url is None else redacted(url)
+        tables = load(request.dataset, path, cache, progress, max_rejected_share, source)
     progress("writing tables", 0, None)
     try:
         return tables.write(directory, identity), False

@@ -6,23 +6,20 @@ Standard library only, but for the download itself. Does not belong here: what i
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import os
 import re
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from features.progress import Step
 from training.data.manifest import DataError
-
-if TYPE_CHECKING:
-    import httpx
 
 GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 CHECKSUMMED: Mapping[str, bool] = {
@@ -49,13 +46,6 @@ WHEEL_SHA256: Mapping[str, str] = {
 
 PIP_TIMEOUT_S = 120.0
 """For 2 MB from a package index; long enough for a slow line, short enough to still try GroupLens."""
-
-CONNECT_TIMEOUT_S = 10.0
-READ_TIMEOUT_S = 30.0
-DOWNLOAD_DEADLINE_S = 3600.0
-"""For one archive in all: 250 MB at 70 kB/s."""
-
-_OFFLINE = "pass --dataset-path DIR with the files, or try again with a network"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +96,8 @@ def fetch_wheel(cache: Path, progress: Step) -> Traversable:
     found = next(iter(cache.glob("recbole-*.whl")), None)
     if found is None:
         progress(f"downloading {WHEEL}", 0, None)
-        found = _pip_download(WHEEL, cache)
+        index = os.environ.get("PIP_INDEX_URL")
+        found = _from_index(index, cache, progress) if index else _pip_download(WHEEL, cache)
     try:
         folder = zipfile.Path(found, WHEEL_FOLDER)
         for name, expected in WHEEL_SHA256.items():
@@ -119,56 +110,24 @@ def fetch_wheel(cache: Path, progress: Step) -> Traversable:
 
 def fetch_zip(url: str, cache: Path, progress: Step, checksummed: bool) -> Path:
     """The archive at `url`, verified: by the `.md5` published beside it, or by its own checksums."""
-    import httpx  # here, so that finding the data already there does not wait for it
+    from training.data.download import MAX_ARCHIVE_BYTES, OFFLINE, download, page
 
     target = cache / url.rsplit("/", 1)[-1]
     if target.exists():
         return target
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
+    expected = None
+    if checksummed:
+        found = re.search(r"\b[0-9a-fA-F]{32}\b", page(f"{url}.md5").text)
+        if not found:
+            raise DataError(f"{url}.md5 holds no MD5 checksum: {OFFLINE}")
+        expected = found[0]
+    archive = download(url, target.with_suffix(".unchecked"), progress, MAX_ARCHIVE_BYTES, "md5", expected)
     try:
-        timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-        with httpx.Client(timeout=timeout, follow_redirects=True) as client:
-            expected = _published_md5(client, f"{url}.md5") if checksummed else None
-            digest = _stream(client, url, partial, progress)
-        if expected is not None and digest != expected:
-            raise DataError(
-                f"{url} has MD5 {digest}, published is {expected}: the download is damaged, try again"
-            )
-        _require_whole(url, partial)
-        partial.rename(target)
-    except httpx.HTTPStatusError as error:
-        raise DataError(f"{error.request.url} answered {error.response.status_code}: {_OFFLINE}") from error
-    except (httpx.HTTPError, OSError) as error:
-        raise DataError(
-            f"{url} cannot be downloaded ({error or type(error).__name__}): {_OFFLINE}"
-        ) from error
+        _require_whole(url, archive)
+        archive.rename(target)
     finally:
-        partial.unlink(missing_ok=True)
+        archive.unlink(missing_ok=True)
     return target
-
-
-def _published_md5(client: httpx.Client, url: str) -> str:
-    response = client.get(url).raise_for_status()
-    found = re.search(r"\b[0-9a-fA-F]{32}\b", response.text)
-    if not found:
-        raise DataError(f"{url} holds no MD5 checksum: {_OFFLINE}")
-    return found[0].lower()
-
-
-def _stream(client: httpx.Client, url: str, target: Path, progress: Step) -> str:
-    """Downloads to `target` and returns the MD5 of what came."""
-    digest, deadline = hashlib.md5(usedforsecurity=False), time.monotonic() + DOWNLOAD_DEADLINE_S
-    with client.stream("GET", url) as response, target.open("wb") as out:
-        response.raise_for_status()
-        total = int(response.headers.get("content-length", 0)) or None
-        for chunk in response.iter_bytes(1 << 18):
-            if time.monotonic() > deadline:
-                raise DataError(f"{url} took more than {DOWNLOAD_DEADLINE_S:.0f} s: {_OFFLINE}")
-            digest.update(chunk)
-            out.write(chunk)
-            progress(f"downloading {url.rsplit('/', 1)[-1]}", out.tell(), total)
-    return digest.hexdigest()
 
 
 def _require_whole(url: str, path: Path) -> None:
@@ -176,12 +135,27 @@ def _require_whole(url: str, path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except zipfile.BadZipFile as error:
-        raise DataError(f"{url} is not a zip archive: {_OFFLINE}") from error
+        raise DataError(f"{url} is not a zip archive: pass --dataset-path DIR with the files") from error
     if damaged:
         raise DataError(f"{damaged} in {url} is damaged: try again")
 
 
+def _from_index(index: str, cache: Path, progress: Step) -> Path:
+    """Over HTTPS; by pip, which knows more ways to sign in, where that fails and there is one."""
+    from training.data.package_index import fetch_wheel_file
+
+    try:
+        project, version = WHEEL.split("==")
+        return fetch_wheel_file(index, project, f"{project}-{version}-py3-none-any.whl", cache, progress)
+    except DataError:
+        if importlib.util.find_spec("pip") is None:
+            raise
+        return _pip_download(WHEEL, cache)
+
+
 def _pip_download(requirement: str, cache: Path) -> Path:
+    if importlib.util.find_spec("pip") is None:
+        raise DataError(f"there is no pip to download {requirement}: name a package index in PIP_INDEX_URL")
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]

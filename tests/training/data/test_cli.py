@@ -124,7 +124,7 @@ def test_finding_the_data_there_imports_nothing_heavy(own: Path, tmp_path: Path)
     run("--dataset-path", own, "--home", tmp_path)
     script = (
         "import json, sys; from pathlib import Path; from training.data.cli import data;"
-        f"data(dataset_path=Path({str(own)!r}), home=Path({str(tmp_path)!r}));"
+        f"data(dataset_path={str(own)!r}, home=Path({str(tmp_path)!r}));"
         "heavy = ('torch', 'ray', 'pyarrow', 'pandas', 'numpy', 'httpx');"
         "print(json.dumps([m for m in heavy if m in sys.modules]))"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -30,10 +31,14 @@ class Site:
 
     def __init__(self) -> None:
         self.pages: dict[str, tuple[bytes, int, int]] = {}
+        self.kinds: dict[str, str] = {}
         self.asked: list[str] = []
         self.url = ""
 
-    def put(self, path: str, body: bytes, status: int = 200, claimed: int | None = None) -> None:
+    def put(
+        self, path: str, body: bytes, status: int = 200, claimed: int | None = None, kind: str = "text/plain"
+    ) -> None:
+        self.kinds[path] = kind
         self.pages[path] = (body, status, len(body) if claimed is None else claimed)
 
 
@@ -47,6 +52,7 @@ def site() -> Iterator[Site]:
             body, status, claimed = served.pages.get(self.path, (b"not here", 404, 8))
             self.send_response(status)
             self.send_header("content-length", str(claimed))
+            self.send_header("content-type", served.kinds.get(self.path, "text/plain"))
             self.end_headers()
             self.wfile.write(body)
 
@@ -117,7 +123,7 @@ def test_a_broken_download_is_one_line_and_leaves_nothing(
 def test_a_download_past_its_deadline_is_given_up(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "DOWNLOAD_DEADLINE_S", -1.0)
+    monkeypatch.setattr("training.data.download.DOWNLOAD_DEADLINE_S", -1.0)
     site.put("/ml-latest-small.zip", archive())
     with pytest.raises(DataError, match="took more than"):
         fetch("ml-latest-small", tmp_path, silent, site.url)
@@ -139,6 +145,7 @@ def test_100k_comes_from_grouplens_where_there_is_no_package_index(
 ) -> None:
     empty = tmp_path / "index"
     empty.mkdir()
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(empty))
     cache = tmp_path / "cache"
@@ -171,3 +178,66 @@ def test_a_path_that_is_no_folder_and_no_zip_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     with pytest.raises(DataError, match="neither a folder nor a zip"):
         open_folder(tmp_path / "file")
+
+
+@pytest.fixture
+def wheel(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """A wheel like the one wanted, which the checks then expect."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as made:
+        for name in sources.WHEEL_SHA256:
+            made.writestr(sources.WHEEL_FOLDER + name, name)
+    sums = {name: hashlib.sha256(name.encode()).hexdigest() for name in sources.WHEEL_SHA256}
+    monkeypatch.setattr(sources, "WHEEL_SHA256", sums)
+    monkeypatch.setattr(sources, "_pip_download", None)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["json", "html", "html without a checksum"])
+def test_the_wheel_comes_from_a_package_index_without_pip(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheel: bytes, kind: str
+) -> None:
+    name, digest = "recbole-1.2.1-py3-none-any.whl", hashlib.sha256(wheel).hexdigest()
+    fragment = "" if kind.endswith("checksum") else f"#sha256={digest}"
+    page = (
+        json.dumps({"files": [{"filename": name, "url": f"../../{name}", "hashes": {"sha256": digest}}]})
+        if kind == "json"
+        else f'<html><a href="/other-1.0.whl">x</a><a href="../../{name}{fragment}">{name}</a></html>'
+    )
+    site.put("/simple/recbole/", page.encode(), kind="application/json" if kind == "json" else "text/html")
+    site.put(f"/{name}", wheel)
+    monkeypatch.setenv("PIP_INDEX_URL", site.url.replace("//", "//me:s3cret@") + "/simple")
+    found = fetch("ml-100k", tmp_path, silent, "http://127.0.0.1:9")
+    assert (found.folder / "ml-100k.inter").read_bytes() == b"ml-100k.inter"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert site.asked == ["/simple/recbole/", f"/{name}"]
+
+
+@pytest.mark.parametrize("fault", ["no page", "no file", "other file", "no json", "nobody"])
+def test_an_index_that_fails_is_named_without_its_password(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheel: bytes, fault: str
+) -> None:
+    name = "recbole-1.2.1-py3-none-any.whl"
+    page = json.dumps({"files": [{"filename": name, "url": f"/{name}", "hashes": {"sha256": "ab"}}]})
+    if fault != "no page":
+        text = {"no file": '{"files": []}', "no json": "{"}.get(fault, page)
+        site.put("/simple/recbole/", text.encode(), kind="application/json")
+    site.put(f"/{name}", wheel)
+    url = "http://127.0.0.1:9" if fault == "nobody" else site.url
+    monkeypatch.setenv("PIP_INDEX_URL", url.replace("//", "//me:s3cret@") + "/simple")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"ml-100k: .*/(simple/recbole/|recbole-1)") as refused:
+        fetch("ml-100k", tmp_path, silent, "http://127.0.0.1:9")
+    assert "s3cret" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_pip_or_an_index_the_archive_is_tried(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    body = archive()
+    site.put("/ml-100k.zip", body)
+    site.put("/ml-100k.zip.md5", hashlib.md5(body).hexdigest().encode())
+    assert fetch("ml-100k", tmp_path, silent, site.url).source == f"{site.url}/ml-100k.zip"
