@@ -14,7 +14,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import pytest
 
 from tests.cluster.bundles import put_bundle
 from tests.cluster.client import Client, start
-from tests.cluster.kube import kubectl
+from tests.cluster.kube import KubectlError, items, kubectl
 from tests.cluster.lives import settled
 from tests.cluster.release import Release, image
 
@@ -40,7 +40,21 @@ def temporary_namespace(purpose: str) -> Iterator[str]:
         kubectl("--namespace", name, "create", "secret", "generic", "marquee-redis", password)
         yield name
     finally:
+        with suppress(KubectlError):
+            let_go(name)
         kubectl("delete", "namespace", name, "--wait=false")
+
+
+def let_go(namespace: str) -> None:
+    """Ends what Ray has there without its clean-up, which could not begin in a namespace that is going:
+    KubeRay would try again ever more rarely, and the namespace stay for up to a quarter of an hour."""
+    kinds = "rayservices,rayclusters"
+    kubectl("--namespace", namespace, "delete", kinds, "--all", "--wait=false")
+    for found in items(kinds, namespace):
+        which = f"{found['kind']}/{found['metadata']['name']}".lower()
+        none = ["--type=merge", '--patch={"metadata":{"finalizers":null}}']
+        with suppress(KubectlError):  # it went meanwhile
+            kubectl("--namespace", namespace, "patch", which, *none)
 
 
 def put_tables(namespace: str, claim: str, image: str, users: int, items: int, interactions: int) -> None:
