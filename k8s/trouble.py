@@ -91,7 +91,7 @@ def memory_value(pod: Object, container: str) -> str:
     if container in ("exporter", "autoscaler"):
         where = {"exporter": "exporter", "autoscaler": "ray.autoscaler"}[container]
     elif component == "train" and labels.get(NODE_TYPE) == "head":
-        where = "head"  # a training's head has the size of serving's
+        where = "retrain.head"
     else:
         where = VALUES.get(component, "its")
     return f"{where}.resources.limits.memory"

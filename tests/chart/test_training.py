@@ -61,3 +61,18 @@ def test_head_and_workers_share_the_folder_of_data_and_checkpoints(chart: Chart)
         assert not mount.get("readOnly")
         claims.append(volume["persistentVolumeClaim"]["claimName"])
     assert claims == ["marquee-workspace"] * 2
+
+
+def test_the_head_names_the_port_by_which_kuberay_submits(chart: Chart) -> None:
+    """Without it KubeRay leaves the RayJob at Initializing for ever, and says why in its own log only."""
+    head, worker = pods(job(chart))
+    ports = {one["name"]: one["containerPort"] for one in head["containers"][0]["ports"]}
+    assert ports["dashboard"] == 8265
+    assert "dashboard" not in {one["name"] for one in worker["containers"][0]["ports"]}
+
+
+def test_by_default_a_cluster_without_gpus_can_do_it(chart: Chart) -> None:
+    for spec in pods(job(chart)):
+        assert "nodeSelector" not in spec
+        limits = spec["containers"][0]["resources"]["limits"]
+        assert "nvidia.com/gpu" not in limits

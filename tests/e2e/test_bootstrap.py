@@ -25,7 +25,7 @@ def tables(tmp_path: Path) -> Path:
     """A team's own tables."""
     import pyarrow.parquet as pq
 
-    made, folder = synthesize(60, 40, 1_500, seed=3), tmp_path / "tables"
+    made, folder = synthesize(100, 80, 2_000, seed=3), tmp_path / "tables"
     folder.mkdir()
     for name, table in (
         ("interactions", made.interactions),

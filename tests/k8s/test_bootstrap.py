@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from k8s import bootstrap as module
 from k8s.bootstrap import Ask, BootstrapError, Processes, Step, Stopped, bootstrap, steps
+from k8s.errors import Unavailable
 
 WHOLE = ["data", "features", "train", "evaluate", "publish"]
 END_S = 30.0
@@ -151,6 +152,28 @@ def test_killed_at_any_call_any_number_of_times_it_ends_the_same(
 class _nothing:  # noqa: N801  # reads like a context manager of the standard library
     def __enter__(self) -> None: ...
     def __exit__(self, *_: object) -> None: ...
+
+
+def test_an_api_server_that_does_not_answer_yet_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_S", 0.0)
+    world, lines, left = World(), [], [Unavailable("no way there"), Unavailable("no way there")]
+    bundle = world.bundle
+
+    def look() -> str | None:
+        if left:
+            raise left.pop()
+        return bundle()
+
+    monkeypatch.setattr(world, "bundle", look)
+    bootstrap(Ask(tmp_path, store="s3://bundles"), world, world.run, lines.append)
+    assert world.production == "s3://bundles/0a1b2c"
+    assert len([line for line in lines if "no way there" in line]) == 1
+    left.append(Unavailable("no way there"))
+    monkeypatch.setattr(module, "API_S", 0.0)
+    with pytest.raises(Unavailable):
+        bootstrap(Ask(tmp_path, store="s3://bundles"), world, world.run, lines.append)
 
 
 def test_another_bootstrap_on_the_home_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

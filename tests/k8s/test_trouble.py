@@ -45,7 +45,7 @@ def test_an_image_that_cannot_be_pulled_is_named(reason: str) -> None:
     ("component", "node", "name", "value"),
     [
         ("train", "worker", "ray", "retrain.worker.resources.limits.memory"),
-        ("train", "head", "ray", "head.resources.limits.memory"),
+        ("train", "head", "ray", "retrain.head.resources.limits.memory"),
         ("worker-cpu", "worker", "ray", "workers.cpu.resources.limits.memory"),
         ("worker-cpu", "worker", "exporter", "exporter.resources.limits.memory"),
         ("bootstrap", "", "ray", "bootstrap.resources.limits.memory"),
