@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from k8s.client import RAY_SERVICES, Cluster
-from k8s.errors import Conflict, Rejected
+from k8s.errors import Conflict, Forbidden, Rejected
 from k8s.reports import serving_pods
 from k8s.traffic_object import TrafficObject
 from serving.config import Traffic
@@ -43,7 +43,10 @@ class FirstBundle:
             self._object.create(Traffic.of(bundle), owner)
         except Conflict:
             return False
-        pods = serving_pods(self.cluster, self.namespace, service)
+        try:
+            pods = serving_pods(self.cluster, self.namespace, service)
+        except Forbidden:
+            return True  # a kubelet looks by itself within a minute
         self._object.nudge(pod["metadata"]["name"] for pod in pods)
         return True
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from k8s.client import CONFIG_MAPS, EVENTS, RAY_SERVICES, Cluster, Object
-from k8s.errors import Conflict, ControlError, Forbidden, NotFound, Rejected
+from k8s.errors import Conflict, ControlError, NotFound
 from k8s.plan import Rollout, from_json, to_json
 from k8s.reports import Reports, read_reports, serving_pods
 from k8s.rollout import Action, describe
@@ -69,33 +69,6 @@ class RayServiceTarget:
         else:
             self._object.replace(traffic, kept)
         self._object.nudge(self._pods)
-
-    def begin(self, traffic: Traffic) -> Traffic | None:
-        """Makes the traffic object where there is none. Needs no right on pods.
-
-        Returns:
-            What is wanted already; None where this traffic is from now on.
-
-        Raises:
-            Rejected: the object that is there holds no traffic.
-        """
-        if (kept := self._object.read()) is None:
-            try:
-                self._object.create(traffic, self._owner())
-            except Conflict:  # somebody else was first
-                return self.begin(traffic)
-            self._nudge_all()
-            return None
-        if kept.traffic is None:
-            raise Rejected(kept.problem)
-        return kept.traffic
-
-    def _nudge_all(self) -> None:
-        try:
-            pods = serving_pods(self._cluster, self._namespace, self._service)
-        except Forbidden:
-            return  # a kubelet looks by itself within a minute
-        self._object.nudge(pod["metadata"]["name"] for pod in pods)
 
     def hurry(self, behind: Mapping[str, str]) -> None:
         late = {who.partition("/")[0] for who in behind}

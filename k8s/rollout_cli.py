@@ -33,18 +33,17 @@ from k8s.console import (
 )
 from k8s.controller import Controller, NamespaceFleet, SingleFleet
 from k8s.driver import Driver
+from k8s.first_bundle import FirstBundle
 from k8s.local import LocalTarget, admin_token
 from k8s.operations import Wish, ask_promotion, ask_rollback
 from k8s.operations import start as start_rollout
 from k8s.plan import DEFAULT_SHADOW_S, DEFAULT_STEPS, PATIENCE_WINDOWS, WINDOW_S, Phase, Rollout, Step
 from k8s.rayservice import RayServiceTarget
-from k8s.rollout import describe
 from k8s.rollout_view import Shown, facts, show_status
 from k8s.scrape import ScrapeSource
 from k8s.signals import PrometheusSource, SignalSource
 from k8s.target import Target
 from k8s.wishes import parse_guardrails, parse_steps, write_steps
-from serving.config import Traffic
 
 rollout = typer.Typer(
     no_args_is_help=True,
@@ -204,12 +203,11 @@ def first(
     On a cluster only: `marquee serve` names its own."""
     with failing():
         api, where = cluster(kubeconfig, context, namespace)
-        there = RayServiceTarget(api, where, name).begin(Traffic.of(bundle))
-        said = (
-            f"all traffic goes to {bundle}"
-            if there is None
-            else f"there is traffic already: {describe(there)}"
-        )
+        service = FirstBundle(api, where, name)
+        if (there := service.bundle()) is None and service.bring(bundle):
+            said = f"all traffic goes to {bundle}"
+        else:
+            said = f"{there or service.bundle()} is in production already; nothing is changed"
         console.out.print(f"{where}/{name}: {said}", highlight=False, soft_wrap=True, markup=False)
 
 

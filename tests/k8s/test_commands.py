@@ -12,12 +12,12 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import marquee
-from k8s.client import CONFIG_MAPS, EVENTS, PODS, RAY_JOBS
+from k8s.client import CONFIG_MAPS, EVENTS, PODS, RAY_JOBS, RAY_SERVICES
 from k8s.guardrails import Guardrails
 from k8s.plan import DEFAULT_STEPS
 from k8s.wishes import NAMES, parse_guardrails, parse_steps, write_steps
 from serving.config import Traffic
-from tests.k8s.apiserver import Served, serving
+from tests.k8s.apiserver import Served, ray_service, serving
 from tests.k8s.loopback import TOKEN, FakeMarquee, FakePrometheus, running
 from tests.k8s.worlds import NEW, OLD
 
@@ -125,6 +125,16 @@ class TestCluster:
         assert json.loads(kept)["traffic"] == [{"bundle": OLD if code else NEW, "weight": 100}]
         assert kubernetes.cluster().list(EVENTS, "prod")
         assert all('namespace="prod"' in query for query in prometheus.queries)
+
+    def test_the_first_bundle_comes_in_once(self, kubernetes: Served) -> None:
+        kubernetes.put(RAY_SERVICES, "marquee", ray_service())
+        where = ("--kubeconfig", str(kubernetes.kubeconfig))
+        assert f"all traffic goes to {OLD}" in run("rollout", "first", OLD, *where).stdout
+        again = run("rollout", "first", NEW, *where)
+        assert again.exit_code == 0
+        assert f"{OLD} is in production already; nothing is changed" in again.stdout
+        [status] = documents(run("rollout", "status", *where, "-o", "json"))
+        assert status["traffic"] == [{"bundle": OLD, "weight": 100}]
 
     def test_nobody_to_ask_is_a_usage_error(self, where: tuple[str, ...]) -> None:
         result = run("rollout", "canary", NEW, *where)

@@ -123,14 +123,6 @@ def test_replicas_that_disagree_make_no_object(kubernetes: Served) -> None:
     assert "disagree: v1 100%; v2 100%" in target.tend()
 
 
-def test_the_first_bundle_is_put_in_once(kubernetes: Served) -> None:
-    kubernetes.put(RAY_SERVICES, "marquee", ray_service())
-    target = RayServiceTarget(kubernetes.cluster(), "prod", "marquee")
-    assert target.begin(Traffic.of(OLD)) is None
-    assert target.begin(Traffic.of(NEW)) == Traffic.of(OLD)
-    assert Desired.parse(text_of(kubernetes)).traffic == Traffic.of(OLD)
-
-
 def test_a_step_counts_when_every_replica_of_every_cluster_serves_it(
     kubernetes: Served, target: RayServiceTarget
 ) -> None:
