@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,8 +149,35 @@ class Journey:
     delisted: frozenset[str]
 
 
-def journey(folder: Path, home: Path, **settings: Any) -> Journey:
+def movielens(folder: Path, seed: int = 0) -> Path:
+    """A folder in the layout of ml-latest-small and its larger sisters, which have no users."""
+    ratings = list(Shape(value="ratings", seed=seed)._events(random.Random(seed)))
+    folder.mkdir(parents=True)
+    users = [{"userId": str(r["user_id"])[1:], "movieId": str(r["item_id"])[1:]} for r in ratings]
+    write(
+        folder / "ratings.csv",
+        (
+            {**who, "rating": row["value"], "timestamp": row["timestamp"]}
+            for who, row in zip(users, ratings, strict=True)
+        ),
+    )
+    films = range(25)
+    write(
+        folder / "movies.csv",
+        ({"movieId": n, "title": f"Film {n} ({1990 + n})", "genres": "Drama|Action"} for n in films),
+    )
+    write(
+        folder / "tags.csv", ({"userId": 1, "movieId": n, "tag": "slow", "timestamp": START} for n in films)
+    )
+    write(folder / "links.csv", ({"movieId": n, "imdbId": f"{n:07}", "tmdbId": n} for n in films))
+    return folder
+
+
+def journey(folder: Path, home: Path, people: int | None = None, **settings: Any) -> Journey:
     """From the folder to answers; `settings` are the recipe's.
+
+    Args:
+        people: users who are asked for, those with most interactions; None: everyone.
 
     Raises:
         DataError, SchemaError: what the commands print as one line.
@@ -175,7 +203,8 @@ def journey(folder: Path, home: Path, **settings: Any) -> Journey:
     engine = compose(
         bundle, stages, store, config, together=MicroBatcher(stages.vectorised) if stages.vectorised else None
     )
-    users = tables.interactions["user_id"].cast("string").unique().to_pylist()
+    often = Counter(tables.interactions["user_id"].cast("string").to_pylist())
+    users = [user for user, _ in often.most_common(people)]
     answers, others = asyncio.run(_asked(engine, config, users))
     by_user = dict(zip(users, answers, strict=True))
     return Journey(tables, engine, cases, figures[0], by_user, others, delisted)
