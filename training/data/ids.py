@@ -34,7 +34,10 @@ def parse_ids(column: pa.Array) -> pa.Array:
 
 def parse_coded_ids(column: pa.Array) -> pa.Array:
     """As `parse_ids`, dictionary-encoded: an id repeated in millions of rows costs four bytes a row."""
-    return parse_ids(column).dictionary_encode()
+    if not is_text(column.type):
+        return parse_ids(column).dictionary_encode()
+    coded = column.cast(pa.string()).dictionary_encode()
+    return _recoded(coded, parse_ids(coded.dictionary))
 
 
 def too_long(ids: pa.Array) -> pa.Array:
@@ -66,13 +69,16 @@ def settle_ids(column: pa.ChunkedArray) -> Settled:
         return Settled(column)  # not all of them are numbers: they are names
     example = words.filter(spelled)[0].as_py()
     note = f"whole numbers written like {example} are read as {_digits(example)}"
-    encoded = made.dictionary_encode()
-    chunks = [
-        pa.DictionaryArray.from_arrays(encoded.indices.take(chunk.indices), encoded.dictionary)
-        for chunk in coded.chunks
-    ]
-    settled = pa.chunked_array(chunks)
+    settled = pa.chunked_array([_recoded(chunk, made) for chunk in coded.chunks])
     return Settled(settled if column.type == settled.type else settled.cast(column.type), note)
+
+
+def _recoded(coded: pa.DictionaryArray, words: pa.Array) -> pa.DictionaryArray:
+    """The column with other words for those of its dictionary; some may be equal, or null."""
+    if words.equals(coded.dictionary):
+        return coded
+    encoded = words.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(encoded.indices.take(coded.indices), encoded.dictionary)
 
 
 def _digits(word: str) -> str | None:

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import typer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from training.data.cli import data
@@ -138,3 +141,45 @@ def test_finding_the_data_there_imports_nothing_heavy(own: Path, tmp_path: Path)
 def test_data_error_is_what_the_manifest_raises(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="run `marquee data`"):
         Manifest.read(tmp_path)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    interactions=st.one_of(st.binary(max_size=80), st.just(b"user_id,item_id\nu,a\nv,a\n")),
+    items=st.one_of(st.none(), st.binary(max_size=80), st.just(b"item_id,note\na,[bold]x[/]\n")),
+    suffix=st.sampled_from([".csv", ".parquet"]),
+)
+def test_no_input_ends_in_a_traceback(
+    tmp_path: Path, interactions: bytes, items: bytes | None, suffix: str
+) -> None:
+    folder = tmp_path / "noise"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / f"interactions{suffix}").write_bytes(interactions)
+    if items is not None:
+        (folder / "items.csv").write_bytes(items)
+    done = run("--dataset-path", folder, "--home", tmp_path / "home")
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    assert done.exit_code in (0, 1)
+    if done.exit_code:
+        assert sum(line.startswith("error ") for line in done.stderr.splitlines()) == 1
+
+
+def test_what_was_decided_is_said(own: Path, tmp_path: Path) -> None:
+    (own / "interactions.csv").write_text("user_id,item_id,kind\n1.0,12.0,view\n2.0,13.0,buy\n2.0,14.0,buy\n")
+    (own / "items.csv").write_text("item_id,title\n12,Lamp\n99,Desk\n")
+    done = run("--dataset-path", own, "--home", tmp_path / "home")
+    assert done.exit_code == 0, done.output
+    assert "items.csv: 1 of 3 items of the interactions have a row (33.3%); 1 of its 2 rows are of none" in (
+        " ".join(done.stdout.replace("│", " ").split())
+    )
+    assert "no times: the order of rows is taken for it" in done.stdout
+    for warning in (
+        "are the ids spelled alike?",
+        "12.0 are read as 12",
+        "not used: kind",
+        "no column timestamp",
+    ):
+        assert any(line.startswith("warning ") and warning in line for line in done.stderr.splitlines()), (
+            warning
+        )
