@@ -92,6 +92,11 @@ def _decide(numbers: Int64) -> tuple[str, Int64, Bool]:
     best = int(np.argmax([share.mean() for share in shares]))
     name, scale = _UNITS[best]
     seconds, fits = numbers // scale, shares[best]
+    if (
+        fits.any() and np.median(seconds[fits]) >= SUSPICIOUS
+    ):  # else a date among them would be a moment of the seventies
+        for digits, _ in _CALENDAR:
+            fits = fits & ~(_calendar(numbers, digits)[1] & (seconds < SUSPICIOUS))
     if scale > 1:
         return f"{numbers[np.argmax(fits)]} and the like are read as {name}", seconds, fits
     early = numbers[fits].size and numbers[fits].max() < SUSPICIOUS

@@ -221,6 +221,17 @@ def test_a_time_is_read_right_or_its_row_is_named(
     assert len(found) + tables.about.inputs[0].rejected == len(expected)
 
 
+@pytest.mark.parametrize(
+    ("rule", "odd"),
+    [("1704447015", "20240105"), ("1704447015000000", "20240105093015"), ("1704447015", "2024")],
+)
+def test_a_date_among_numbers_is_malformed_and_no_moment_of_1970(tmp_path: Path, rule: str, odd: str) -> None:
+    rows = [f"a,i{n},{rule}" for n in range(3)] + [f"a,z,{odd}", "a,y,9223372036854775807"]
+    tables = read(folder(tmp_path, interactions="user_id,item_id,timestamp\n" + "\n".join(rows) + "\n"), 1.0)
+    assert set(tables.interactions["timestamp"].to_pylist()) == {1_704_447_015}
+    assert [reject.line for reject in tables.about.inputs[0].first] == [5, 6]
+
+
 def test_without_times_the_order_of_rows_is_the_time(tmp_path: Path) -> None:
     log = read(folder(tmp_path, interactions="user_id,item_id\n3,1\n4,1\n3,2\n4,3\n3,3\n"))
     times = log.interactions["timestamp"].to_pylist()
