@@ -149,6 +149,19 @@ def living(bundle_dir: Path) -> Iterator[Living]:
         yield Living(release, Client(namespace, f"http://{release.name}-serve-svc:8000"))
 
 
+@pytest.fixture(scope="session")
+def bootstrapped() -> Iterator[Release]:
+    """Installed on nothing but tables on a claim; nobody waits for it here."""
+    from tests.cluster.bootstrapped import SETTINGS
+
+    repository, tag = image()
+    with temporary_namespace("first") as namespace:
+        put_tables(namespace, "tables", f"{repository}:{tag}", users=200, items=150, interactions=6_000)
+        release = Release(namespace)
+        release.install(*SETTINGS, wait=False)
+        yield release
+
+
 def marquee(*arguments: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
     """The command line of this checkout, against the cluster."""
     command = [sys.executable, "-m", "marquee", *arguments]
