@@ -102,6 +102,7 @@ def ask_rollback(target: Target) -> Rollout:
             raise NotPossible(
                 f"nothing to roll back: all traffic is on {production}, and no promotion is known"
             )
+        observed = replace(observed, versions={**latest.plan.versions, **observed.versions})
         text = f"takes over again: the promotion of {latest.plan.candidate_version} is undone by hand"
         return _at_once(observed, latest.plan.production, production, Phase.PROMOTING, text)
 

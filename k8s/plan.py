@@ -151,7 +151,8 @@ class State:
         decision: counts decisions; names their events.
         decided: unix s of the latest decision.
         action, message: the latest decision, in words.
-        waiting: who has not taken the traffic that was written, in words; empty where all have.
+        waiting: what keeps it where it is, in words: who has not taken the traffic that was written, or which
+            data is missing; empty where nothing does.
     """
 
     phase: Phase = Phase.PROGRESSING

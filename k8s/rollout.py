@@ -185,7 +185,7 @@ def _evaluate(plan: Plan, state: State, verdict: Verdict, now: float) -> Decisio
         return roll_back(plan, state, "guardrail broken: " + "; ".join(verdict.broken))
     if verdict.missing:
         return _blind(plan, state, verdict, now)
-    state = replace(state, blind_since=None)
+    state = replace(state, blind_since=None, waiting="")
     step = plan.steps[state.step]
     held = now - (state.since if state.since is not None else now)
     if held < step.seconds:
@@ -211,7 +211,8 @@ def _blind(plan: Plan, state: State, verdict: Verdict, now: float) -> Decision:
     text = "; ".join(verdict.missing)
     if now - since >= plan.patience_s:
         return roll_back(plan, state, f"not enough data for {plan.patience_s:.0f} s: {text}")
-    return Decision(Action.HOLD, replace(state, blind_since=since), None, f"not enough data yet: {text}")
+    text = f"not enough data yet: {text}"
+    return Decision(Action.HOLD, replace(state, blind_since=since, waiting=text), None, text)
 
 
 def _decided(

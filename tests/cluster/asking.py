@@ -48,7 +48,8 @@ async def load(url: str, rate: str, users: str) -> None:
     async def ask(http: httpx.AsyncClient, turn: int) -> None:
         nonlocal degraded
         closing = {"Connection": "close"} if turn % 2 else None
-        body = {"user_id": names[turn % len(names)], "count": 5}
+        who = names[turn % len(names)]
+        body = {"count": 5} | (who if isinstance(who, dict) else {"user_id": who})
         try:
             answer = await http.post("/v1/recommendations", json=body, headers=closing)
         except httpx.HTTPError as error:

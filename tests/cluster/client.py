@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,9 +68,9 @@ class Client:
         return answer
 
     @contextmanager
-    def load(self, users: list[str], rate: float) -> Iterator[Count]:
-        """Asks for these users in turn, `rate` requests a second, while the block runs;
-        counted when it ends."""
+    def load(self, users: Sequence[str | Object], rate: float) -> Iterator[Count]:
+        """Asks for these users in turn (or for what else a body says of somebody: a session), `rate`
+        requests a second, while the block runs; counted when it ends."""
         count = Count()
         arguments = ["load", self.url, str(rate), json.dumps(users)]
         with subprocess.Popen(

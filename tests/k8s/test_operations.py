@@ -98,3 +98,14 @@ def test_nothing_to_do_says_so() -> None:
         ask_rollback(target())
     with pytest.raises(NotPossible, match="name the bundle"):
         ask_promotion(target(), None)
+
+
+def test_a_promotion_is_undone_by_the_versions_that_were_known() -> None:
+    """Replicas no longer report what left the traffic, and its folder may be named otherwise."""
+    on = target()
+    start(on, WISH)
+    assert on.record is not None
+    named = replace(on.record.plan, production_version="20260101", candidate_version="20260102")
+    done = replace(on.record.state, phase=Phase.PROMOTED)
+    on.record, on.traffic = replace(on.record, plan=named, state=done), Traffic.of(NEW)
+    assert "20260101 takes over again: the promotion of 20260102" in ask_rollback(on).state.message

@@ -252,3 +252,13 @@ def test_a_refusal_is_back_at_once(phase: Phase) -> None:
     assert decision.action is Action.ROLL_BACK
     assert "pod-1/7: cut off" in decision.message
     assert decision.traffic == the_plan.baseline()
+
+
+def test_what_a_step_is_held_for_is_remembered_and_forgotten_when_it_is_there() -> None:
+    """Held without a word, a canary looked as if it were judged."""
+    the_plan = plan()
+    state = State(since=0.0, exposed=0.0)
+    unknown = replace(GOOD, candidate=replace(HEALTHY, psi=None))
+    held = decide(the_plan, state, the_plan.at(0), unknown, 5.0)
+    assert (held.action, held.state.waiting) == (Action.HOLD, "not enough data yet: score PSI unknown")
+    assert decide(the_plan, held.state, the_plan.at(0), GOOD, 10.0).state.waiting == ""
