@@ -2,8 +2,9 @@
 
     make test-cluster                                    # MARQUEE_IMAGE=marquee/marquee:<version>
 
-An install takes minutes, so the tests share one release where they can. Namespaces go when the tests end,
-also when they fail.
+An install takes minutes, so the tests share one release where they can: first one that makes its own bundle,
+then one that lives, as two Rays are too many for a small machine. Namespaces go when the tests end, also when
+they fail.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,11 @@ from tests.cluster.lives import settled
 from tests.cluster.release import Release, image
 
 collect_ignore_glob = [] if "KUBECONFIG" in os.environ else ["test_*.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who shares a release goes together; `test_uninstall` stays last."""
+    items.sort(key=lambda item: "bootstrapped" not in getattr(item, "fixturenames", ()))
 
 
 @contextmanager
@@ -137,8 +143,16 @@ SMALL = (
 
 
 @pytest.fixture(scope="session")
-def living(bundle_dir: Path) -> Iterator[Living]:
+def shared() -> Iterator[ExitStack]:
+    """The release that tests share at present; who makes another closes this one first."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def living(bundle_dir: Path, shared: ExitStack) -> Iterator[Living]:
     """Ready, from a bundle on a claim. Who changes it changes it back; test_uninstall.py ends it."""
+    shared.close()
     repository, tag = image()
     with temporary_namespace("living") as namespace:
         put_bundle(namespace, "bundles", f"{repository}:{tag}", bundle_dir)
@@ -150,16 +164,16 @@ def living(bundle_dir: Path) -> Iterator[Living]:
 
 
 @pytest.fixture(scope="session")
-def bootstrapped() -> Iterator[Release]:
+def bootstrapped(shared: ExitStack) -> Release:
     """Installed on nothing but tables on a claim; nobody waits for it here."""
     from tests.cluster.bootstrapped import SETTINGS
 
     repository, tag = image()
-    with temporary_namespace("first") as namespace:
-        put_tables(namespace, "tables", f"{repository}:{tag}", users=200, items=150, interactions=6_000)
-        release = Release(namespace)
-        release.install(*SETTINGS, wait=False)
-        yield release
+    namespace = shared.enter_context(temporary_namespace("first"))
+    put_tables(namespace, "tables", f"{repository}:{tag}", users=200, items=150, interactions=6_000)
+    release = Release(namespace)
+    release.install(*SETTINGS, wait=False)
+    return release
 
 
 def marquee(*arguments: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
