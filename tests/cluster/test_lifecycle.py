@@ -139,7 +139,8 @@ def waiting(living: Living) -> bool:
     reasons = {
         container["state"].get("waiting", {}).get("reason")
         for pod in living.release.pods("head")
-        for container in pod["status"].get("containerStatuses", [])
+        for kind in ("initContainerStatuses", "containerStatuses")
+        for container in pod["status"].get(kind, [])
     }
     return bool(reasons & {"ErrImagePull", "ImagePullBackOff"})
 
