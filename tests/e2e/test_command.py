@@ -16,11 +16,12 @@ from tests.e2e.conftest import command
 
 
 def refused(*arguments: str, **environment: str) -> str:
-    """The one line on stderr of a command that must fail."""
+    """The one line on stderr of a command that must fail, after those that say how far it came."""
     with command(*arguments, **environment) as process:
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    [line] = stderr.strip().splitlines()
+    *steps, line = stderr.strip().splitlines()
+    assert all(step.startswith("[") for step in steps), stderr
     return line
 
 

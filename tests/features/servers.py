@@ -16,7 +16,8 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from features.embedded import _binary, _die_with_parent, _free_port
+from features.embedded import _binary, _free_port
+from features.with_parent import die_with_parent
 
 READY_S = 60.0
 
@@ -34,7 +35,7 @@ def valkey(directory: Path, *options: str) -> Iterator[int]:
             cwd=directory,
             stdout=log,
             stderr=subprocess.STDOUT,
-            preexec_fn=_die_with_parent(),
+            preexec_fn=die_with_parent(),
         )
         stack.callback(process.wait)
         stack.callback(process.terminate)

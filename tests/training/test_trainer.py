@@ -54,6 +54,7 @@ def next_epoch(process: subprocess.Popen[str]) -> dict[str, int]:
 
 
 @needs_proc
+@pytest.mark.slow
 def test_stopped_then_resumed_with_a_worker_killed_it_ends_as_if_undisturbed(
     inputs: Inputs, tmp_path: Path
 ) -> None:
