@@ -41,9 +41,11 @@ ARG PIP_EXTRA_INDEX_URL
 RUN pip --python /opt/marquee/bin/python install -c constraints.txt -r requirements.txt \
     && /opt/marquee/bin/python -c "import sys, torch; \
     sys.exit(torch.version.cuda and 'this PyTorch is built for CUDA: name the index of its CPU builds')"
-RUN --mount=type=bind,source=k8s/image.py,target=/image.py python /image.py prune /opt/marquee
-RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel --mount=type=bind,source=k8s/image.py,target=/image.py \
-    pip --python /opt/marquee/bin/python install --no-deps /wheel/*.whl && python /image.py check /opt/marquee
+COPY k8s/image.py /image.py
+RUN python /image.py prune /opt/marquee
+# Copied, not mounted: buildah keeps the layer of a mounted wheel when the wheel is another one.
+COPY --from=wheel /wheel /wheel
+RUN pip --python /opt/marquee/bin/python install --no-deps /wheel/*.whl && python /image.py check /opt/marquee
 
 FROM builder AS built-cuda
 ARG PIP_INDEX_URL
@@ -51,9 +53,11 @@ ARG PIP_EXTRA_INDEX_URL
 RUN pip --python /opt/marquee/bin/python install -c constraints.txt -r requirements.txt \
     && /opt/marquee/bin/python -c "import sys, torch; \
     sys.exit(not torch.version.cuda and 'this PyTorch is built without CUDA')"
-RUN --mount=type=bind,source=k8s/image.py,target=/image.py python /image.py prune /opt/marquee
-RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel --mount=type=bind,source=k8s/image.py,target=/image.py \
-    pip --python /opt/marquee/bin/python install --no-deps /wheel/*.whl && python /image.py check /opt/marquee
+COPY k8s/image.py /image.py
+RUN python /image.py prune /opt/marquee
+# Copied, not mounted: buildah keeps the layer of a mounted wheel when the wheel is another one.
+COPY --from=wheel /wheel /wheel
+RUN pip --python /opt/marquee/bin/python install --no-deps /wheel/*.whl && python /image.py check /opt/marquee
 
 FROM python:${PYTHON} AS runtime
 # pip and its friends go: an image is not changed. profile.d: a login shell (KubeRay's ENABLE_LOGIN_SHELL) sets PATH
