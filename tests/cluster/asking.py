@@ -53,7 +53,7 @@ async def load(url: str, rate: str, users: str) -> None:
         try:
             answer = await http.post("/v1/recommendations", json=body, headers=closing)
         except httpx.HTTPError as error:
-            failures[type(error).__name__] += 1
+            failures[f"{type(error).__name__} {error}".strip()] += 1
             return
         if answer.status_code != 200:
             failures[refusal(answer)] += 1

@@ -106,16 +106,15 @@ def test_a_node_is_drained_of_its_worker_under_load(living: Living) -> None:
 
 
 def test_a_worker_that_has_no_replica_hinders_nobody(living: Living) -> None:
-    """It is not Ready, so that it is sent no request, and neither Helm nor a drain waits for it."""
+    """It is not Ready, so that it is sent no request, and a drain does not wait for it."""
     release = living.release
     one = [f"stages.ingress.autoscaling_config.{each}_replicas=1" for each in ("min", "max")]
     with unnoticed(living):
-        release.upgrade(*SMALL, CLAIM, *one)
+        release.upgrade(*SMALL, CLAIM, *one, wait=False)
         settled(release, 1)
         [idle] = [pod for pod in release.pods("worker-cpu") if not ready(pod)]
-        release.upgrade(*SMALL, CLAIM, *one, "workers.cpu.maxReplicas=3")
         drained(living, idle)
-        release.upgrade(*SMALL, CLAIM)
+        release.upgrade(*SMALL, CLAIM, wait=False)
         settled(release, 2)
 
 
