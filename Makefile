@@ -25,7 +25,7 @@ test-all: $(VENV)/.dev ## Run what takes minutes of its own, which test leaves o
 
 test-cluster: $(VENV)/.dev ## Test the chart on the cluster of KUBECONFIG, which has KubeRay and MARQUEE_IMAGE
 	@[ -n "$$KUBECONFIG" ] || { echo "KUBECONFIG names no cluster: see k8s/prerequisites/README.md"; exit 2; }
-	$(BIN)/python -m pytest tests/cluster
+	$(BIN)/python -m pytest tests/cluster $(PYTEST_ARGS)
 
 check: $(VENV)/.dev ## Lint, types and layers
 	$(BIN)/ruff check .
