@@ -55,6 +55,17 @@ def settled(release: Release, workers_wanted: int) -> str:
     return until("one cluster that serves", look, SETTLED_S)
 
 
+def whole(release: Release, workers_wanted: int) -> str:
+    """As `settled`, with Ray's head and Redis ready, too: a head that lost its Redis is away for a minute."""
+
+    def ready_all() -> bool:
+        return all(pods and all(map(ready, pods)) for pods in map(release.pods, ("head", "redis")))
+
+    name = settled(release, workers_wanted)
+    until("head and Redis", ready_all, SETTLED_S)
+    return name
+
+
 def everything(release: Release) -> list[str]:
     """kind/name of all objects that the release, or KubeRay for it, has in the namespace, but for events."""
     listed = kubectl("api-resources", "--namespaced", "--verbs=list,delete", "--output=name").split()

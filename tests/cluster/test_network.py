@@ -10,6 +10,7 @@ import pytest
 from tests.cluster.client import start
 from tests.cluster.conftest import Living, temporary_namespace
 from tests.cluster.kube import Object, kubectl, read, until
+from tests.cluster.lives import whole
 from tests.cluster.release import image
 
 SERVE = 8000
@@ -68,6 +69,7 @@ def reached(
 @pytest.fixture(scope="module")
 def places(living: Living) -> dict[str, list[Place]]:
     """Component → where its pods listen, and where they say they do."""
+    whole(living.release, 2)
     found: dict[str, list[Place]] = {}
     for pod in living.release.pods():
         declared = {

@@ -16,7 +16,7 @@ import pytest
 from tests.cluster.bundles import USERS
 from tests.cluster.conftest import Living
 from tests.cluster.kube import kubectl, read, ready, until
-from tests.cluster.lives import settled, workers
+from tests.cluster.lives import settled, whole, workers
 
 LOST_S = 60.0
 """Seconds without the node: Kubernetes notices after 40 to 50."""
@@ -54,9 +54,9 @@ def _placed(living: Living, not_on: set[str]) -> str:
 
 @pytest.mark.skipif("MARQUEE_LOSE_NODE" not in os.environ, reason="MARQUEE_LOSE_NODE names no command")
 def test_a_node_is_lost_with_redis_on_it_and_comes_back(living: Living) -> None:
-    running = settled(living.release, 2)
+    running = whole(living.release, 2)
     node = alone(living)
-    settled(living.release, 2)
+    whole(living.release, 2)
     with living.client.load(USERS, 10.0) as count:
         run("MARQUEE_LOSE_NODE", node)
         try:

@@ -7,7 +7,7 @@ import time
 from tests.cluster.bundles import USERS
 from tests.cluster.conftest import Living
 from tests.cluster.kube import Object, kubectl, ready, until
-from tests.cluster.lives import serving, settled
+from tests.cluster.lives import settled, whole
 
 AWAY_S = 75.0
 """Seconds; Ray's control store ends within 4, and by default gives up waiting for Redis after 60."""
@@ -27,8 +27,8 @@ def head(living: Living) -> Object:
 
 
 def test_no_request_fails_while_redis_is_away_and_the_head_comes_back_by_itself(living: Living) -> None:
+    running = whole(living.release, 2)
     before = head(living)["metadata"]["uid"]
-    running = serving(living.release)
     with living.client.load(USERS, 10.0) as count:
         scale(living, 0)
         try:
