@@ -47,16 +47,19 @@ def valkey(directory: Path, *options: str) -> Iterator[int]:
         yield port
 
 
+def node_of_a_cluster() -> tuple[str, str]:
+    """The lines that make a server a node, its bus on a free port.
+
+    The default, 10,000 above the server's own, is no port at all for a server above 55,535.
+    """
+    return "cluster-enabled yes", f"cluster-port {_free_port()}"
+
+
 def cluster_of_two(stack: ExitStack, directory: Path) -> tuple[int, int]:
     """Two nodes that have met; half of the slots are at each."""
     ports = [
         stack.enter_context(
-            valkey(
-                directory / str(n),
-                "cluster-enabled yes",
-                "cluster-require-full-coverage no",
-                f"cluster-port {_free_port()}",
-            )
+            valkey(directory / str(n), *node_of_a_cluster(), "cluster-require-full-coverage no")
         )
         for n in range(2)
     ]

@@ -22,7 +22,14 @@ from features.materialize import materialize
 from features.redis_address import WRITE_TIMEOUT_S, RedisUrlError, connection_string
 from features.store import OnlineStoreError
 from tests.envtest import self_signed
-from tests.features.servers import answering, cluster_of_two, tls_front, until_replica, valkey
+from tests.features.servers import (
+    answering,
+    cluster_of_two,
+    node_of_a_cluster,
+    tls_front,
+    until_replica,
+    valkey,
+)
 from tests.features.worlds import films
 
 WORLD = films()
@@ -186,7 +193,7 @@ async def test_a_cluster_of_one_node_that_has_all_slots_is_refused_before_a_row_
     tmp_path: Path,
 ) -> None:
     with (
-        valkey(tmp_path / "one", "cluster-enabled yes", "cluster-port 0") as port,
+        valkey(tmp_path / "one", *node_of_a_cluster()) as port,
         Redis(port=port) as client,
     ):
         with pytest.raises(OnlineStoreError, match="does not support"):
