@@ -1,8 +1,9 @@
 """Carries how many workers there may be from a RayService into its running RayClusters.
 
 KubeRay leaves `replicas`, `minReplicas` and `maxReplicas` out of what it compares, so that a new number
-starts no new cluster; it never reaches the running ones either. Does not belong here: how many workers there
-are within the bounds, which is the autoscaler's to say.
+starts no new cluster; it never reaches the running ones either. Ray's autoscaler stops the surplus over a
+lowered maximum at once, with the requests that are there, so a maximum follows the workers down as they fall
+idle. Does not belong here: how many workers there are within the bounds, which is the autoscaler's to say.
 """
 
 from __future__ import annotations
@@ -58,13 +59,18 @@ def _carry(cluster: Cluster, namespace: str, config: Object, running: Object) ->
 
 def changed(config: Object, running: Object) -> Objects | None:
     """The worker groups of a running cluster's spec with the bounds of a RayService's `rayClusterConfig`;
-    None where they have them. A group that only one of the two has stays as it is. Without an autoscaler
-    `replicas` is nobody else's, and follows too."""
-    fields = BOUNDS if config.get("enableInTreeAutoscaling") else ("replicas", *BOUNDS)
+    None where they have them. A group that only one of the two has stays as it is. A maximum below the
+    workers that the autoscaler holds is carried as their number. Without an autoscaler `replicas` is nobody
+    else's and follows too: KubeRay then takes the surplus away pod by pod, each with its drain."""
+    autoscaled = config.get("enableInTreeAutoscaling")
+    fields = BOUNDS if autoscaled else ("replicas", *BOUNDS)
     wanted = {group["groupName"]: group for group in config.get("workerGroupSpecs", [])}
     before: Objects = running.get("workerGroupSpecs", [])
     after = copy.deepcopy(before)
     for group in after:
         source = wanted.get(group["groupName"], {})
+        held = min(group.get("replicas", 0), group.get("maxReplicas", 0)) if autoscaled else 0
         group |= {name: source[name] for name in fields if name in source}
+        if "maxReplicas" in source:
+            group["maxReplicas"] = max(source["maxReplicas"], held)
     return None if after == before else after

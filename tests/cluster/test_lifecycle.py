@@ -19,11 +19,6 @@ RATE = 20.0
 """Requests a second."""
 GONE_S = 240.0
 """Seconds for a pod to end (two minutes at most) and another to be ready in its place on a busy machine."""
-REFUSED = pytest.mark.xfail(
-    reason="while a worker comes or goes connections to it were refused: 7 of 1,211 and 70 of 1,465 requests "
-    "once, 1 of 1,786 another time; the cause is not found",
-    strict=False,
-)
 CLAIM = "bundleStore.pvc.existingClaim=bundles"
 
 
@@ -70,7 +65,6 @@ def test_two_upgrades_and_a_rollback_need_no_force_and_reach_the_running_cluster
     assert [each["metadata"]["name"] for each in clusters(release)] == [running], "no new cluster was needed"
 
 
-@REFUSED
 def test_a_stage_that_needs_more_gets_it_and_gives_it_back(living: Living) -> None:
     release = living.release
     more = ["workers.cpu.maxReplicas=3"]
@@ -83,7 +77,7 @@ def test_a_stage_that_needs_more_gets_it_and_gives_it_back(living: Living) -> No
         settled(release, 2)
 
 
-@pytest.mark.parametrize("component", [pytest.param("worker-cpu", marks=REFUSED), "head", "redis"])
+@pytest.mark.parametrize("component", ["worker-cpu", "head", "redis"])
 def test_a_pod_that_is_deleted_is_missed_by_nobody(living: Living, component: str) -> None:
     whole(living.release, 2)
     [pod, *_] = living.release.pods(component)

@@ -49,7 +49,24 @@ def test_only_bounds_follow_and_only_of_groups_that_both_have(
     assert [each["groupName"] for each in after] == [each["groupName"] for each in running]
     for old, new in zip(running, after, strict=True):
         source = asked.get(old["groupName"], old)
-        assert new == old | {field: source[field] for field in follows}
+        expected = old | {field: source[field] for field in follows}
+        if autoscaled:
+            assert new["maxReplicas"] >= min(old["replicas"], old["maxReplicas"]), "none is ended at once"
+            expected["maxReplicas"] = max(expected["maxReplicas"], min(old["replicas"], old["maxReplicas"]))
+        assert new == expected
+
+
+def test_a_lowered_maximum_follows_the_workers_down(kubernetes: Served) -> None:
+    service(kubernetes, group("cpu", 1, 2))
+    put(kubernetes, "active", group("cpu", 1, 6) | {"replicas": 5})
+    seen = []
+    for idle in (5, 4, 3, 2, 1):
+        held = [each | {"replicas": idle} for each in spec(kubernetes, "active")["workerGroupSpecs"]]
+        kubernetes.cluster().patch(RAY_CLUSTERS, "prod", "active", {"spec": {"workerGroupSpecs": held}})
+        carry_bounds(kubernetes.cluster(), "prod")
+        [carried] = spec(kubernetes, "active")["workerGroupSpecs"]
+        seen.append(carried["maxReplicas"])
+    assert seen == [5, 4, 3, 2, 2]
 
 
 def put(server: Served, name: str, *groups: Object, of: str = "marquee") -> None:
