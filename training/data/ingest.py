@@ -28,7 +28,8 @@ from features.limits import MAX_ID_CHARS
 from features.progress import Step, silent
 from training.data.cells import Unsuitable, blank_to_null, is_text
 from training.data.columns import Column
-from training.data.manifest import KEPT_REJECTS, MAX_REJECTED_SHARE, DataError, FileReport, Reject
+from training.data.joins import joined
+from training.data.manifest import KEPT_REJECTS, MAX_REJECTED_SHARE, DataError, FileReport, Join, Reject
 from training.data.plain_text import (
     UNIT_SEPARATOR,
     Header,
@@ -126,6 +127,17 @@ class Ingest:
             raise DataError(f"{source.name}: not a readable Parquet file ({said(error)})") from error
         self._report(source.name, size, digest.hexdigest(), log, {r: r for r, _ in log.first})
         return table
+
+    def joined(self, interactions: pa.Table, table: pa.Table, key: str, files: tuple[str, str]) -> Join:
+        """How the interactions' ids meet a table's; a hint, where few do, goes to `notes`.
+
+        Raises:
+            DataError: none does.
+        """
+        join, hint = joined(interactions, table, key, files)
+        if hint:
+            self.notes.append(f"{files[1]}: most ids of {files[0]} have no row{hint}")
+        return join
 
     def _text_batches(
         self,

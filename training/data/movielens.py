@@ -34,7 +34,7 @@ from training.data.columns import (
 )
 from training.data.films import GENRES_100K, OCCUPATIONS_1M, canonical_genres, split_title
 from training.data.ingest import Ingest
-from training.data.manifest import MAX_REJECTED_SHARE, About, DataError
+from training.data.manifest import MAX_REJECTED_SHARE, About, DataError, Facts
 from training.data.own import is_own, read_own
 from training.data.plain_text import TextFormat, encoding_of
 from training.data.sources import fetch, open_folder
@@ -48,6 +48,9 @@ LICENCE = (
 
 TAGS_AN_ITEM = 10
 """Tags kept for an item. Past the tenth most are one person's words, and each widens the vocabulary."""
+
+_NAMED = 6
+"""Files that are named of a folder in which nothing is known."""
 
 _Parts = tuple[pa.Table, pa.Table, pa.Table | None]
 _Reader = Callable[[Traversable, Ingest], _Parts]
@@ -89,11 +92,29 @@ def read_movielens(folder: Traversable, name: str, source: str, ingest: Ingest) 
     reader = next((reader for needed, reader in LAYOUTS if present.issuperset(needed)), None)
     if reader is None:
         raise DataError(
-            f"{source}: no known layout. MovieLens has u.data, ratings.dat or ratings.csv; your own data has "
-            "interactions.csv or .parquet (docs/data.md)"
+            f"{source}: no known layout: {_held(folder)}. MovieLens has u.data with u.item and u.user, "
+            "ratings.dat with movies.dat, or ratings.csv with movies.csv; your own data has interactions.csv "
+            "or .parquet (docs/data.md)"
         )
     interactions, items, users = reader(folder, ingest)
-    return Tables.assemble(interactions, items, users, About(name, source, LICENCE, tuple(ingest.reports)))
+    # A layout's events are read first, then its items; its users, where it has any, last.
+    events, films, *_, people = [report.file for report in ingest.reports]
+    joins = [ingest.joined(interactions, items, "item_id", (events, films))]
+    if users is not None:
+        joins.append(ingest.joined(interactions, users, "user_id", (events, people)))
+    about = About(name, source, LICENCE, tuple(ingest.reports))
+    facts = Facts(joins=tuple(joins), notes=tuple(ingest.notes))
+    return Tables.assemble(interactions, items, users, about, facts)
+
+
+def _held(folder: Traversable) -> str:
+    """What is in a folder that has no known layout, as far as a line has room for it."""
+    names = [
+        entry.name if entry.is_file() or entry.is_dir() else f"{entry.name} (not a file that can be read)"
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+    ]
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return f"it holds {', '.join(names[:_NAMED])}{more}" if names else "it is empty"
 
 
 def _read_100k(folder: Traversable, ingest: Ingest) -> _Parts:
@@ -175,10 +196,8 @@ def _read_dat(folder: Traversable, ingest: Ingest) -> _Parts:
         _people("user", "age", "gender", "occupation", "zip code"),
         unique="user_id",
     )
-    names = dict(enumerate(OCCUPATIONS_1M))
-    occupations = [
-        names.get(int(code)) if code.isdigit() else None for code in users["occupation"].to_pylist()
-    ]
+    names = {str(code): name for code, name in enumerate(OCCUPATIONS_1M)}
+    occupations = [names.get(code) for code in users["occupation"].to_pylist()]
     position = users.column_names.index("occupation")
     return interactions, items, users.set_column(position, "occupation", pa.array(occupations, pa.string()))
 

@@ -21,7 +21,6 @@ from training.data.cells import blank_to_null, infer_type, split_lists
 from training.data.columns import Column, coded_identifier, identifier, timestamp, value
 from training.data.file_order import times_of_order
 from training.data.ingest import UNREADABLE, Ingest, said
-from training.data.joins import joined
 from training.data.manifest import About, DataError, Facts
 from training.data.plain_text import TextFormat, header_of
 from training.data.tables import INTERACTIONS, Tables
@@ -59,10 +58,7 @@ def read_own(folder: Traversable, ingest: Ingest, source: str | None = None) -> 
         table = _named(_entities(path, key, ingest), path.name, key, names, ingest)
         names.update(table.column_names)
         tables[name] = table
-        join, hint = joined(events, table, key, (interactions.name, path.name))
-        joins.append(join)
-        if hint:
-            ingest.notes.append(f"{path.name}: most ids of {interactions.name} have no row{hint}")
+        joins.append(ingest.joined(events, table, key, (interactions.name, path.name)))
     about = About(folder.name, source or str(folder), LICENCE, tuple(ingest.reports))
     facts = Facts(timed=timed, joins=tuple(joins), notes=tuple(ingest.notes))
     return Tables.assemble(events, tables.get("items"), tables.get("users"), about, facts)

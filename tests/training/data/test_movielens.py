@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
 import shutil
 import zipfile
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from features.progress import silent
 from training.data.films import canonical_genres, split_title
@@ -98,10 +101,78 @@ def test_separators_that_lie_across_blocks(layouts: dict[str, Path]) -> None:
     assert events["item_id"].cast(pa.string()).to_pylist() == [str(row) for row in range(rows)]
 
 
-def test_an_unknown_folder_says_what_would_be_known(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(DataError, match=r"no known layout.*ratings\.csv.*interactions\.csv"):
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("notes.txt", r"it holds notes\.txt"),
+        ("interactions.csv.gz", r"it holds interactions\.csv\.gz"),
+        ("Interactions.CSV", r"it holds Interactions\.CSV"),
+        ("ratings.csv", r"it holds ratings\.csv"),
+        (None, "it is empty"),
+    ],
+)
+def test_an_unknown_folder_says_what_it_holds_and_what_would_be_known(
+    tmp_path: Path, file: str | None, said: str
+) -> None:
+    if file is not None:
+        (tmp_path / file).write_text("hello")
+    with pytest.raises(DataError, match=rf"no known layout: {said}.*ratings\.csv.*interactions\.csv"):
         read(tmp_path)
+
+
+def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "interactions.csv").symlink_to(tmp_path / "gone")
+    with pytest.raises(DataError, match=r"holds interactions\.csv \(not a file that can be read\)"):
+        read(tmp_path)
+
+
+def test_films_of_which_none_was_rated_are_refused(layouts: dict[str, Path]) -> None:
+    movies = layouts["csv"] / "movies.csv"
+    movies.write_text(movies.read_text().replace("\n1,", "\nm1,").replace("\n2,", "\nm2,"))
+    with pytest.raises(DataError, match=r"movies\.csv: none of its 3 ids is in ratings\.csv"):
+        read(layouts["csv"])
+
+
+@pytest.mark.parametrize("layout", ["100k", "wheel", "1m", "10m", "csv"])
+def test_what_was_decided_and_who_joins_is_said_of_every_layout(
+    layouts: dict[str, Path], layout: str
+) -> None:
+    for file in layouts[layout].iterdir():
+        if file.name.startswith(("ratings", "u.data")) or file.suffix == ".inter":
+            file.write_text(re.sub(r"8812509(\d\d)", r"8812509\g<1>000", file.read_text()))
+    facts = read(layouts[layout]).facts
+    assert [note for note in facts.notes if "are read as milliseconds" in note]
+    assert {join.key: join.share for join in facts.joins}["item_id"] == 1.0
+    assert len(facts.joins) == (1 if layout in ("10m", "csv") else 2)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    layout=st.sampled_from(["100k", "wheel", "1m", "10m", "csv"]),
+    cell=st.sampled_from(
+        ["²", "٣", "-1", "99", "", "NaN", "é", "1e9", "(²²²²)", ", The (0000)", "|", "\x85"]
+    ),
+    at=st.integers(0, 30),
+)
+@example(layout="1m", cell="²", at=3)
+def test_no_cell_of_movielens_ends_in_a_traceback(
+    layouts: dict[str, Path], layout: str, cell: str, at: int
+) -> None:
+    """Whatever stands in one cell, the folder is read, or refused in one line."""
+    before = {file: file.read_bytes() for file in sorted(layouts[layout].iterdir(), reverse=True)}
+    for file, raw in before.items():
+        cells = re.split(r"(::|[\t|,\n])", raw.decode("utf-8", "replace"))
+        cells[2 * (at % (len(cells) // 2))] = cell
+        file.write_text("".join(cells))
+    line = ""
+    try:
+        read(layouts[layout], 1.0)
+    except DataError as refused:
+        line = str(refused)
+    finally:
+        for file, raw in before.items():
+            file.write_bytes(raw)
+    assert "\n" not in line
 
 
 @pytest.mark.parametrize("layout", ["100k", "wheel", "1m", "10m", "csv"])
