@@ -58,3 +58,16 @@ def test_one_that_no_node_takes_says_what_the_scheduler_says(bootstrapped: Relea
 
     assert "cpu" in until("the scheduler's reason", message, SAID_S)
     marquee("train", "cancel", name, "--delete", "--namespace", bootstrapped.namespace)
+
+
+def test_one_over_its_memory_limit_names_pod_and_limit_and_what_to_do(bootstrapped: Release) -> None:
+    until("a first bundle", lambda: wanted(bootstrapped), WHOLE_S)
+    before = in_store(bootstrapped)
+    more = ["--memory", "700Mi", "--entrypoint", "marquee train --seed 9"]
+    code, said = submit(bootstrapped, "--follow", *more, timeout_s=WHOLE_S)
+    assert code == 1, said
+    last = said.strip().splitlines()[-1]
+    assert "pod " in last, said
+    assert "(memory limit 0.684 GiB)" in last, said
+    assert "raise" in last, said
+    assert in_store(bootstrapped) == before

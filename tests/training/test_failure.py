@@ -53,6 +53,25 @@ def test_on_a_machine_no_value_of_a_chart_is(run: Path) -> None:
     assert "limits.memory" not in found
 
 
+NOT_STARTED = """Training failed due to controller error:
+1 worker(s) were killed due to the node running low on memory. Object store memory usage: none
+Memory on the node (IP: 10.0.0.7, ID: 5f3a) was 0.66GB used / 0.68GB limit (0.971)
+Refer to the documentation on how to address the out of memory issue. Set max_restarts and max_task_retries"""
+
+
+def test_a_group_that_did_not_start_is_named_by_the_machine_whose_memory_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray then gives one error for all: it began in the middle, and named no pod and no limit."""
+    monkeypatch.setenv(RELEASE, "films")
+    error = RuntimeError(NOT_STARTED)
+    assert why(error, tmp_path).startswith("a worker at 10.0.0.7 ran out of memory: raise retrain.worker")
+    for rank, address in enumerate(("10.0.0.6", "10.0.0.7")):
+        Place(f"films-w{rank}", 700 << 20, address).note(tmp_path, rank)
+    said = why(error, tmp_path)
+    assert said.startswith("a worker in pod films-w1 (memory limit 0.684 GiB) ran out of memory: raise ")
+
+
 def test_another_failure_is_its_last_line(run: Path, tmp_path: Path) -> None:
     error = GroupFailed({0: ValueError("Traceback:\n  line 3\nValueError: loss is not finite")})
     assert why(error, run).endswith("failed: ValueError: loss is not finite")
