@@ -17,6 +17,10 @@ class Unavailable(ServingError):
         self.retry_after_s = retry_after_s
 
 
+class Deadline(ServingError):
+    """A stage was not begun: nothing is left of the request's time."""
+
+
 class UnknownItems(ServingError):
     """Items the request is about, and which the bundle in service does not hold.
 

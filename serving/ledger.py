@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -10,11 +11,16 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from serving import tracing
-from serving.errors import InvalidFilter
+from serving.errors import Deadline, InvalidFilter
 from serving.metrics import Recorder
 from serving.types import Step
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+_told: set[tuple[str, str]] = set()
+"""Losses that this process has logged, by stage and class of error; each may come with every request."""
+
 Failure = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 
@@ -35,10 +41,16 @@ class Ledger:
         """One stage, timed, counted and traced, however it ends."""
         return Passage(self, name, candidates_in)
 
-    def lose(self, stage: str, reason: str) -> None:
+    def lose(self, stage: str, error: Exception) -> None:
+        """Names and counts it. The first of its kind is logged with its traceback: a count alone says nothing
+        of the cause."""
+        reason = type(error).__name__
         self.degraded.append(stage)
         self.recorder.lost(stage, reason)
         tracing.lost(stage, reason)
+        if (stage, reason) not in _told:
+            _told.add((stage, reason))
+            log.warning("%s was lost; more of it is only counted", stage, exc_info=error)
 
     def seconds(self, budget_ms: float) -> float:
         """What a stage may take: its budget, or what is left of the request's time. Not positive when that is
@@ -49,7 +61,7 @@ class Ledger:
         """The work's result, or None where it failed or the time ran out, which is counted and named."""
         seconds = self.seconds(budget_ms)
         if seconds <= 0:
-            self.lose(stage, "Deadline")
+            self.lose(stage, Deadline(f"nothing was left of the request's time for {stage}"))
             return None
         try:
             async with asyncio.timeout(seconds):
@@ -57,7 +69,7 @@ class Ledger:
         except InvalidFilter:
             raise  # the client's mistake, not the stage's
         except Exception as error:
-            self.lose(stage, type(error).__name__)
+            self.lose(stage, error)
             return None
 
     def took(self, step: Step) -> None:

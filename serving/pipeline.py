@@ -169,7 +169,7 @@ class RecommendationPipeline:
         except TimeoutError:
             for bit, task in zip(enabled, tasks, strict=True):
                 if task.cancelled():
-                    ledger.lose(self._called(bit), "TimeoutError")
+                    ledger.lose(self._called(bit), TimeoutError("it took longer than its budget"))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         brought: list[CandidateBatch | None] = [None] * len(self.sources)
@@ -187,7 +187,7 @@ class RecommendationPipeline:
             except InvalidFilter:
                 raise  # the client's mistake, not the source's
             except Exception as error:
-                ledger.lose(self._called(bit), type(error).__name__)
+                ledger.lose(self._called(bit), error)
                 return None
             passed.candidates = len(batch)
         return batch
@@ -198,7 +198,7 @@ class RecommendationPipeline:
             try:
                 batch = whole(self.blender.blend(query, brought), self.blender.name)
             except Exception as error:
-                ledger.lose("blend", type(error).__name__)
+                ledger.lose("blend", error)
                 batch = next((batch for batch in brought if batch), CandidateBatch.empty())
             passed.candidates = len(batch)
         return batch
@@ -219,7 +219,7 @@ class RecommendationPipeline:
                 except InvalidFilter:
                     raise
                 except Exception as error:
-                    ledger.lose(f"filter:{filter_.name}", type(error).__name__)
+                    ledger.lose(f"filter:{filter_.name}", error)
                     raise Unavailable(f"filter {filter_.name} failed") from error
             kept = batch.take(keep)
             passed.candidates = len(kept)
