@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from features.answering import answering
 from features.console import fail
 from features.embedded import EmbeddedRedisError
+from features.marker import materialized
+from features.patience import patiently
 from features.prepare import PrepareError, Report, prepare, read_schema
 from features.redis_address import RedisUrlError, redacted
 from features.schema import FeatureSchema, SchemaError
@@ -40,7 +42,8 @@ def features(
     console, began = Console(), time.monotonic()
     try:
         if redis_url:
-            answering(redis_url, wait, lambda line: console.print(escape(line), soft_wrap=True))
+            look = partial(materialized, redis_url)
+            patiently(look, OnlineStoreError, wait, lambda line: console.print(escape(line), soft_wrap=True))
         with shown_steps() as show:
             done = prepare(home, redis_url or None, force, show)
         schema = read_schema(home / "features")

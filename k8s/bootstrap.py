@@ -21,8 +21,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Protocol, TypeVar
+from typing import Protocol
 
+from features.patience import SAID_S, patiently
 from features.with_parent import die_with_parent
 from k8s.errors import ControlError, Unavailable
 
@@ -38,13 +39,8 @@ REDIS_S = 600.0
 API_S = 300.0
 """s to wait for an API server that does not answer: one that is upgraded is away for a minute or two."""
 
-SAID_S = 30.0
-"""s between two lines about the same wait."""
-
 LOOK_S = 1.0
-"""s between two looks at a lock, or two tries of a call."""
-
-Answer = TypeVar("Answer")
+"""s between two looks at a lock."""
 
 
 class BootstrapError(ControlError):
@@ -129,7 +125,7 @@ def bootstrap(ask: Ask, service: Service | None, run: Runner, said: Said) -> Non
         Stopped: as its name says.
     """
     with _alone(ask.home, said):
-        if service is not None and (bundle := _patiently(service.bundle, said)):
+        if service is not None and (bundle := patiently(service.bundle, Unavailable, API_S, said)):
             said(f"bundle {bundle} is in service: nothing to train or publish; the next comes by a rollout")
             if (ask.home / "data").is_dir():
                 _each([step for step in steps(ask) if step.name == "features"], run, said)
@@ -137,31 +133,10 @@ def bootstrap(ask: Ask, service: Service | None, run: Runner, said: Said) -> Non
         printed = _each(steps(ask), run, said)
         if service is not None:
             bundle = printed["publish"]
-            if _patiently(lambda: service.bring(bundle), said):
+            if patiently(lambda: service.bring(bundle), Unavailable, API_S, said):
                 said(f"traffic: all of it goes to {bundle}")
             else:
                 said("traffic: another bundle came into service meanwhile; it is left alone")
-
-
-def _patiently(call: Callable[[], Answer], said: Said) -> Answer:
-    """What a call of the API server comes to, tried again where nobody answers: the way there may be closed
-    to a new pod for a while, and the tries of a Job are soon used up.
-
-    Raises:
-        Unavailable: for `API_S` nobody answered.
-    """
-    until, next_line = time.monotonic() + API_S, 0.0
-    while True:
-        try:
-            return call()
-        except Unavailable as error:
-            now = time.monotonic()
-            if now >= until:
-                raise
-            if now >= next_line:
-                said(f"waiting up to {until - now:.0f} s more: {error}")
-                next_line = now + SAID_S
-        time.sleep(LOOK_S)
 
 
 def _each(todo: Sequence[Step], run: Runner, said: Said) -> dict[str, str]:

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features import patience
 from k8s import bootstrap as module
 from k8s.bootstrap import Ask, BootstrapError, Processes, Step, Stopped, bootstrap, steps
 from k8s.errors import Unavailable
@@ -157,7 +158,7 @@ class _nothing:  # noqa: N801  # reads like a context manager of the standard li
 def test_an_api_server_that_does_not_answer_yet_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOOK_S", 0.0)
+    monkeypatch.setattr(patience, "PAUSE_S", 0.0)
     world, lines, left = World(), [], [Unavailable("no way there"), Unavailable("no way there")]
     bundle = world.bundle
 
