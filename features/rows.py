@@ -138,15 +138,16 @@ def profiles(features: Sequence[Feature], table: pa.Table) -> dict[str, Column]:
 
 
 def arrow_column(feature: Feature, values: pa.ChunkedArray) -> Column:
-    """An Arrow column as the feature's column, nulls as its default."""
+    """An Arrow column as the feature's column; nulls, and numbers that float32 has not, as its default."""
     if feature.kind is Kind.NUMBER:
-        numbers = values.cast(pa.float64(), safe=False).to_numpy().astype(np.float32)
-        return np.where(np.isnan(numbers), np.float32(feature.default), numbers)
-    if feature.kind is Kind.TIME:
+        with np.errstate(over="ignore"):
+            numbers = values.cast(pa.float64(), safe=False).to_numpy().astype(np.float32)
+        return np.where(np.isfinite(numbers), numbers, np.float32(feature.default))
+    if feature.kind is Kind.TIME:  # unsafe: of a year 1 in microseconds a float64 has not each one
         if pat.is_date(values.type) or pat.is_timestamp(values.type):
             values = values.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
-            return np.asarray(values.cast(pa.float64()).to_numpy() / 1e6, np.float64)
-        return np.asarray(values.cast(pa.float64()).to_numpy(), np.float64)
+            return np.asarray(values.cast(pa.float64(), safe=False).to_numpy() / 1e6, np.float64)
+        return np.asarray(values.cast(pa.float64(), safe=False).to_numpy(), np.float64)
     return column(feature, values.to_pylist())
 
 

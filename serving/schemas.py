@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from features.limits import MAX_ID_CHARS
+from features.limits import MAX_ID_CHARS, MAX_VALUE
 from serving.config import ServeConfig
 from serving.types import DiversityMethod, Tier
 from training.feedback import Seen
@@ -39,9 +39,6 @@ MAX_CONTEXT = 32
 
 LATEST_TIMESTAMP = 253_402_300_799.0
 """Unix seconds, the end of the year 9999: a time in milliseconds is refused, not taken for the far future."""
-
-MAX_EVENT_VALUE = 1e6
-"""Far above any rating or weight, and far below what float32 holds."""
 
 Bounds = Mapping[str, float]
 """Field name → the largest value, or number of entries, that the configuration lets it have."""
@@ -132,7 +129,7 @@ class _Wire(BaseModel):
 
 class SessionEvent(_Wire):
     item_id: Id
-    value: Annotated[float, Field(ge=-MAX_EVENT_VALUE, le=MAX_EVENT_VALUE)] | None = Field(
+    value: Annotated[float, Field(ge=-MAX_VALUE, le=MAX_VALUE)] | None = Field(
         None,
         description="strength of the event, on the scale of the interactions the models were trained on, "
         "where low ones may be dislikes; without one the item is taken to be liked as usual",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
+from decimal import Decimal
+
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import rows as rows_module
 from features.hashing import hashed
 from features.schema import HISTORY_LENGTH
+from features.transforms import encode
 from tests.features.worlds import START, World, event_rows, events, films, world_of
 
 
@@ -89,3 +93,33 @@ def test_no_events_at_all() -> None:
     assert users.columns["user_events"].tolist() == [0, 0, 0]
     assert np.isnan(items.newest).all()
     assert events([]).num_rows == 0
+
+
+EXTREMES = {
+    "numbers": (pa.float64(), [1e308, -1e308, float("inf"), float("-inf"), float("nan"), 1e39, 0.0, 5e-324]),
+    "halves": (pa.float16(), [np.float16("inf"), np.float16(1), np.float16("nan")]),
+    "integers": (pa.int64(), [-(2**63), 2**63 - 1, 0]),
+    "unsigned": (pa.uint64(), [2**64 - 1, 0]),
+    "decimals": (pa.decimal256(76, 2), [Decimal(10) ** 70, -(Decimal(10) ** 70), Decimal("0.25")]),
+    "flags": (pa.bool_(), [True, False]),
+    "days": (pa.date32(), [date.min, date.max, date(1970, 1, 1)]),
+    "moments": (pa.timestamp("us"), [datetime.min, datetime.max]),
+    "seconds": (pa.timestamp("s"), [-(2**40), 2**40]),
+    "nanoseconds": (pa.timestamp("ns"), [-(2**63) + 1, 2**63 - 1]),
+    "words": (pa.large_string(), ["", "\u2028", "a" * 70_000]),
+}
+"""Types of columns, with the values at their ends."""
+
+
+@settings(max_examples=150)
+@given(kind=st.sampled_from(sorted(EXTREMES)), data=st.data())
+def test_columns_of_any_values_are_finite_for_a_model(kind: str, data: st.DataObject) -> None:
+    """Whatever a column holds, and without a warning of numpy, which would end up on a console."""
+    of, values = EXTREMES[kind]
+    cells = data.draw(st.lists(st.one_of(st.none(), st.sampled_from(values)), min_size=4, max_size=8))
+    items = pa.table({"item_id": [f"i{n}" for n in range(len(cells))], "column": pa.array(cells, of)})
+    world = World(events([("u", "i0", 1.0, START)]), items, pa.table({"user_id": ["u"]}))
+    schema = world.schema
+    _, rows = world.rows(schema)
+    assert np.isfinite(encode(schema.item, rows.columns)).all()
+    assert "column" in [feature.name for feature in schema.item]

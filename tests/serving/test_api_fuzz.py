@@ -27,7 +27,7 @@ item_ids = st.lists(st.sampled_from(["i0", "i1", "i39", "gone"]) | text, max_siz
 events = st.lists(
     st.fixed_dictionaries(
         {"item_id": st.sampled_from(["i1", "i2", "gone"])},
-        optional={"value": st.floats(-1e6, 1e6) | anything, "timestamp": st.floats(0, 3e9) | anything},
+        optional={"value": st.floats(-1e12, 1e12) | anything, "timestamp": st.floats(0, 3e9) | anything},
     ),
     max_size=3,
 )

@@ -85,7 +85,7 @@ def test_a_wrong_field_is_named(change, field):
     ("event", "field"),
     [
         ({}, "item_id"),
-        ({"item_id": "i", "value": 1e7}, "value"),
+        ({"item_id": "i", "value": 1e13}, "value"),
         ({"item_id": "i", "timestamp": 893286638000}, "timestamp"),  # milliseconds
         ({"item_id": "i", "timestamp": -1}, "timestamp"),
         ({"item_id": "i", "rating": 5}, "rating"),

@@ -24,7 +24,7 @@ ARRIVAL = Arrival("r", NOW, 1.0)
 events = st.builds(
     SessionEvent,
     item_id=st.sampled_from(["i0", "i1", "i2", "i3", "i4", "gone"]),
-    value=st.none() | st.floats(-1e6, 1e6),
+    value=st.none() | st.floats(-1e12, 1e12),
     timestamp=st.none() | st.floats(0, 2 * NOW),
 )
 

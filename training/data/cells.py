@@ -39,6 +39,23 @@ def is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
+def plain_types(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with columns in another layout of a plain type as that type: views, which Polars and others
+    write, and extensions such as UUIDs. Most of Arrow's functions do not take them."""
+    return pa.RecordBatch.from_pydict({name: _plain(batch.column(name)) for name in batch.schema.names})
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    kind = column.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain(column.storage)
+    if pa.types.is_string_view(kind):
+        return column.cast(pa.large_string())
+    if pa.types.is_binary_view(kind):
+        return column.cast(pa.large_binary())
+    return column
+
+
 def blank_to_null(column: pa.Array) -> pa.Array:
     """Text without the spaces round it; null where nothing is left."""
     trimmed = pc.utf8_trim_whitespace(column.cast(pa.string()))

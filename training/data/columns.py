@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.limits import MAX_ID_CHARS
+from features.limits import MAX_ID_CHARS, MAX_VALUE
 from training.data.cells import Settled, numbers_of
 from training.data.ids import parse_coded_ids, parse_ids, settle_ids
 from training.data.times import parse_times, settle_times
@@ -61,7 +61,7 @@ def coded_identifier(source: str, name: str) -> Column:
 
 
 def value(source: str, name: str = "value") -> Column:
-    return Column(source, name, parse_values, "a finite number")
+    return Column(source, name, parse_values, f"a number from {-MAX_VALUE:.0e} to {MAX_VALUE:.0e}")
 
 
 def timestamp(source: str, name: str = "timestamp") -> Column:
@@ -76,9 +76,9 @@ def integer(source: str, name: str) -> Column:
 
 
 def parse_values(column: pa.Array) -> pa.Array:
-    """float32, finite."""
-    numbers = numbers_of(column, pa.float32())
-    return pc.if_else(pc.is_finite(numbers), numbers, None)
+    """float32, at most `MAX_VALUE` either way."""
+    numbers = numbers_of(column, pa.float64())
+    return pc.if_else(pc.less_equal(pc.abs(numbers), MAX_VALUE), numbers, None).cast(pa.float32())
 
 
 def parse_integers(column: pa.Array) -> pa.Array:

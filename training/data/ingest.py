@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from features.limits import MAX_ID_CHARS
 from features.progress import Step, silent
-from training.data.cells import Unsuitable, blank_to_null, is_text
+from training.data.cells import Unsuitable, blank_to_null, is_text, plain_types
 from training.data.columns import Column
 from training.data.joins import joined
 from training.data.manifest import KEPT_REJECTS, MAX_REJECTED_SHARE, DataError, FileReport, Join, Reject
@@ -212,7 +212,7 @@ class Ingest:
             records = np.arange(log.rows, log.rows + batch.num_rows) + 1
             log.rows += batch.num_rows
             self.progress(f"reading {log.file}", log.rows, file.metadata.num_rows)
-            yield batch, records
+            yield plain_types(batch), records
 
     def _report(self, name: str, size: int, digest: str, log: _Log, lines: dict[int, int]) -> None:
         first = tuple(Reject(lines.get(record, record), why) for record, why in log.first)

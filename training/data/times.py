@@ -7,6 +7,9 @@ unit it would be a moment of 1970.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -29,6 +32,9 @@ _CALENDAR = (
     *((4, "years"), (6, "months (YYYYMM)"), (8, "dates (YYYYMMDD)")),
     *((12, "times (YYYYMMDDhhmm)"), (14, "times (YYYYMMDDhhmmss)")),
 )
+
+_SKEW_S = 86_400
+"""By which a time may be ahead of this machine's clock without a word: local times without a zone are."""
 
 _SETTLED = -9_200_000_000_000_000_000
 """Added to the seconds of cells that say their unit themselves (ISO 8601, Parquet's times), which keeps them
@@ -62,9 +68,9 @@ def settle_times(column: pa.ChunkedArray) -> Settled:
     raw = column.to_numpy()
     if not len(raw):
         return Settled(column)
-    low, high = int(raw.min()), int(raw.max())
-    if low > _calendar_range(8)[1] and high <= LATEST:
-        return Settled(column)  # the plain case: unix seconds since September 1970
+    low, high, now = int(raw.min()), int(raw.max()), time.time()
+    if low > SUSPICIOUS and high <= now:
+        return Settled(column)  # the plain case: unix seconds since 1980
     own = raw < _SETTLED // 2
     numbers = raw[~own]
     seconds = np.where(own, raw - _SETTLED, 0)
@@ -74,7 +80,28 @@ def settle_times(column: pa.ChunkedArray) -> Settled:
         note, read, fits = _decide(numbers)
         seconds[~own], valid[~own] = read, fits
     valid &= (seconds >= EARLIEST) & (seconds <= LATEST)
-    return Settled(pa.chunked_array([pa.array(seconds, pa.int64(), mask=~valid)]), note)
+    said = "; ".join(filter(None, (note, *_strange(seconds[valid], now))))
+    return Settled(pa.chunked_array([pa.array(seconds, pa.int64(), mask=~valid)]), said)
+
+
+def _strange(seconds: Int64, now: float) -> Iterator[str]:
+    """What is to be said of times that are read, but that an event can hardly have."""
+    later = seconds[seconds > now + _SKEW_S]
+    if len(later):
+        yield (
+            f"{len(later):,} of {len(seconds):,} times lie in the future, the last on {_day(later.max())}: "
+            "is a clock wrong, or the unit another?"
+        )
+    early = seconds[seconds < SUSPICIOUS]
+    if 0 < len(early) < len(seconds) / 2:
+        yield (
+            f"{len(early):,} of {len(seconds):,} times lie before 1980, the first on {_day(early.min())}: "
+            "are missing times written as 0?"
+        )
+
+
+def _day(second: int) -> str:
+    return str(np.datetime64(int(second), "s").astype("datetime64[D]"))
 
 
 def _decide(numbers: Int64) -> tuple[str, Int64, Bool]:
@@ -147,7 +174,8 @@ def _of_text(column: pa.Array) -> pa.Array:
     whole = pc.match_substring_regex(text, r"^\s*[+-]?\d{1,18}\s*$")
     exact = pc.utf8_ltrim(pc.utf8_trim_whitespace(pc.if_else(whole, text, None)), "+").cast(pa.int64())
     numeric = pc.coalesce(exact, _whole(numbers_of(text, pa.float64())))
-    times = pd.to_datetime(text.to_pandas(), errors="coerce", utc=True, format="ISO8601")
+    spelled = pc.replace_substring_regex(text, r"(?i)\s*(utc|gmt)\s*$", "Z")  # as BigQuery exports it
+    times = pd.to_datetime(spelled.to_pandas(), errors="coerce", utc=True, format="ISO8601")
     micros = times.astype("datetime64[us, UTC]").astype("int64").to_numpy()
     iso = pa.array(micros // 1_000_000, pa.int64(), mask=times.isna().to_numpy())
     return pc.coalesce(numeric, _settled(iso))
