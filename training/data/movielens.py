@@ -98,10 +98,10 @@ def read_movielens(folder: Traversable, name: str, source: str, ingest: Ingest) 
         )
     interactions, items, users = reader(folder, ingest)
     # A layout's events are read first, then its items; its users, where it has any, last.
-    events, films, *_, people = [report.file for report in ingest.reports]
+    events, films, *others = [report.file for report in ingest.reports]
     joins = [ingest.joined(interactions, items, "item_id", (events, films))]
     if users is not None:
-        joins.append(ingest.joined(interactions, users, "user_id", (events, people)))
+        joins.append(ingest.joined(interactions, users, "user_id", (events, others[-1])))
     about = About(name, source, LICENCE, tuple(ingest.reports))
     facts = Facts(joins=tuple(joins), notes=tuple(ingest.notes))
     return Tables.assemble(interactions, items, users, about, facts)

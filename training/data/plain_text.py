@@ -129,9 +129,9 @@ class PlainText:
             raw = self._stream.read(max(1, size // grows - 8) if size > 0 else size)
             self._took(raw)
             plain = self._plain(raw, final=not raw)
+            if self._strict is not None:
+                plain = _whole_characters(self._strict, plain, final=not raw)
             if plain or not raw:
-                if self._strict is not None and not plain.isascii():
-                    self._strict.decode(plain)
                 return self._counted(plain)
 
     def _counted(self, plain: bytes) -> bytes:
@@ -166,6 +166,22 @@ class PlainText:
     def close(self) -> None:
         self.closed = True
         self._stream.close()
+
+
+def _whole_characters(decoder: codecs.IncrementalDecoder, plain: bytes, final: bool) -> bytes:
+    """What is decoded by now, as bytes: half a character waits for its other half, because Arrow cannot show
+    half of one in a row that it refuses.
+
+    Raises:
+        UnicodeDecodeError: it is no UTF-8, or ends within a character.
+    """
+    before, _ = decoder.getstate()
+    if plain.isascii() and not before:
+        return plain
+    decoder.decode(plain, final)
+    held, _ = decoder.getstate()
+    text = before + plain
+    return text[: len(text) - len(held)]
 
 
 def plain_lines(source: Traversable, form: TextFormat) -> Iterator[bytes]:

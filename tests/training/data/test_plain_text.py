@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.training.data.strangers import ENCODINGS, ENDS, folder, read, refusal, texts, written
 from training.data.manifest import DataError
+from training.data.plain_text import PlainText, TextFormat
 
 files = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -67,6 +69,33 @@ def test_any_bytes_end_as_tables_or_as_one_line(tmp_path: Path, data: st.DataObj
     tables = {"interactions": written(EVENTS), name: content}
     said = refusal(folder(tmp_path, **tables))
     assert said is None or ("\n" not in said and (f"{name}.csv" in said or "interactions.csv" in said))
+
+
+def test_half_a_character_at_the_end_of_a_row_that_is_too_short_is_named(tmp_path: Path) -> None:
+    """Arrow could not show the row, and said so past us on standard error."""
+    said = refusal(folder(tmp_path, interactions=b"user_id,item_id,timestamp\na,1,5\nb,\xd8"))
+    assert said is not None
+    assert "interactions.csv: line 3 is not UTF-8 text" in said
+
+
+@settings(files, max_examples=300)
+@given(
+    content=st.lists(st.sampled_from([b"a", b"\xc3\xa9", b"\xe2\x82\xac", b"\xd8", b"\n"])),
+    size=st.integers(1, 7),
+)
+def test_read_in_pieces_of_any_size_it_is_the_text_or_no_utf8(
+    tmp_path: Path, content: list[bytes], size: int
+) -> None:
+    path, whole = tmp_path / "t.csv", b"text," + b"".join(content)
+    path.write_bytes(whole)
+    with closing(PlainText(path, TextFormat(), strict=True)) as text:
+        try:
+            whole.decode()
+        except UnicodeDecodeError:
+            with pytest.raises(UnicodeDecodeError):
+                list(iter(lambda: text.read(size), b""))
+        else:
+            assert b"".join(iter(lambda: text.read(size), b"")) == whole
 
 
 @settings(files, max_examples=150)

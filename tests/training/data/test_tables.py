@@ -130,7 +130,7 @@ def test_ingest_stays_under_four_times_the_file(tmp_path: Path) -> None:
         for user in range(rows // block):
             first = 1_000_000_000 + user * block
             out.writelines(f"{user},{row * 7919 % 60_000},3.5,{first + row}\n" for row in range(block))
-    (tmp_path / "movies.csv").write_text("movieId,title,genres\n1,Toy Story (1995),Comedy\n")
+    (tmp_path / "movies.csv").write_text("movieId,title,genres\n0,Toy Story (1995),Comedy\n")
     done = subprocess.run(
         [sys.executable, "-c", INGEST, str(tmp_path), str(tmp_path / "home")],
         capture_output=True,
