@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -54,9 +55,17 @@ def build(called: str | None) -> typer.Typer:
 def _root() -> None: ...
 
 
+def write_any_letter() -> None:
+    """What the terminal's encoding has no letter for is written as its code instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Every command ends with its own words, or as `features.console.unexpected` says; MARQUEE_DEBUG shows
     tracebacks."""
+    write_any_letter()
     try:
         build(next(iter(sys.argv[1:]), None))(prog_name="marquee")
     except Exception as error:

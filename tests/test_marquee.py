@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import io
+import os
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import marquee
-from features.console import KEPT_TRACEBACKS
+from features.console import KEPT_TRACEBACKS, fail
 
 Ended = tuple[int, list[str]]
 
@@ -88,3 +91,21 @@ def test_debugging_shows_it(ended, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARQUEE_DEBUG", "1")
     with pytest.raises(ValueError, match="shown"):
         ended(ValueError("shown"))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8", "utf-16", "shift_jis"])
+@given(text=st.text(min_size=1, max_size=40) | st.binary(max_size=20).map(os.fsdecode))
+def test_a_terminal_of_any_encoding_is_written_to(encoding: str, text: str) -> None:
+    """Titles and paths may hold letters that the terminal's encoding has not, and paths need not be text."""
+    written = io.BytesIO()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("stdout", "stderr"):
+            patch.setattr(sys, name, io.TextIOWrapper(written, encoding=encoding))
+        marquee.write_any_letter()
+        print(text, flush=True)
+        with pytest.raises(typer.Exit):
+            fail(text)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            stream.detach()  # closes nothing
+    assert written.getvalue()

@@ -32,6 +32,11 @@ KEPT_REJECTS = 20
 """Malformed rows of a file that are named one by one; the others are counted. Enough to see a pattern."""
 
 
+def utf8(text: str) -> str:
+    """The text as UTF-8 can hold it: Linux allows names that it cannot, whose bytes become `\\udc..`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class DataError(Exception):
     """Data that cannot be had or is refused. The message is one line that says what to do next, whatever
     cell or name it quotes."""
@@ -180,7 +185,8 @@ class Manifest:
         return sum(report.rejected for report in self.about.inputs)
 
     def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
+        """JSON that UTF-8 can hold: bytes of a path that is no text are written as JSON's own escapes."""
+        return utf8(json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n")
 
     @staticmethod
     def read(directory: Path) -> Manifest:

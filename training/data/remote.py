@@ -55,7 +55,10 @@ def is_url(location: str) -> bool:
 
 def redacted(url: str) -> str:
     """The URL without user, password and query, which may hold secrets."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a bracket in the host: what stands where cannot be told
+        return f"{url.partition('://')[0]}://…"
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}"
 
@@ -82,7 +85,10 @@ def look(url: str) -> Remote:
         listed = own
     size = sum(file[1] for file in listed)
     if not listed:
-        raise DataError(f"{redacted(url)} does not exist or is empty: --dataset-path names a folder or a zip")
+        raise DataError(
+            f"{redacted(url)} does not exist, is empty or cannot be reached: --dataset-path names "
+            "a folder or a zip"
+        )
     if len(listed) > MAX_FILES or size > MAX_BYTES:
         raise DataError(
             f"{redacted(url)} holds {len(listed):,} files of {size:,} bytes, more than the {MAX_FILES} files "

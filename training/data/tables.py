@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from training.data.manifest import FILE_NAME, PLAIN, TABLE_NAMES, About, DataError, Facts, Manifest
+from training.data.manifest import FILE_NAME, PLAIN, TABLE_NAMES, About, DataError, Facts, Manifest, utf8
 from training.data.repeats import without_duplicates
 
 ID = pa.dictionary(pa.int32(), pa.string())
@@ -65,6 +65,7 @@ class Tables:
             raise DataError(f"{about.source}: no interaction to learn from")
         interactions = interactions.select(INTERACTIONS.names).cast(INTERACTIONS)
         interactions, facts = without_duplicates(interactions, facts)
+        about = replace(about, name=utf8(about.name), source=utf8(about.source))
         facts = replace(facts, listed_items=None if items is None else items.num_rows)
         return Tables(
             interactions,

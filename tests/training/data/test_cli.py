@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import typer
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from training.data.cli import data
 from training.data.manifest import DataError, Manifest
+from training.data.prepare import Request, prepare
 from training.data.tables import Tables
 
 app = typer.Typer()
@@ -183,3 +184,32 @@ def test_what_was_decided_is_said(own: Path, tmp_path: Path) -> None:
         assert any(line.startswith("warning ") and warning in line for line in done.stderr.splitlines()), (
             warning
         )
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=9)
+    | st.binary(min_size=1, max_size=9).filter(lambda raw: not set(raw) & set(b"/\0")),
+    layout=st.sampled_from(["own", "movielens"]),
+)
+def test_files_and_folders_of_any_name_are_read(
+    own: Path, tmp_path: Path, name: str | bytes, layout: str
+) -> None:
+    """What Linux allows, names that are no text in its encoding among it; found again by the next call."""
+    called = os.fsdecode(name if isinstance(name, bytes) else name.encode())
+    assume(called not in (".", "..") and not called.startswith((".", "__MACOSX")))
+    place = tmp_path / "in" / called
+    shutil.rmtree(tmp_path / "in", ignore_errors=True)
+    place.mkdir(parents=True)
+    if layout == "own":
+        shutil.copy(own / "interactions.csv", place)
+    else:
+        (place / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,2,3,4\n")
+        (place / "movies.csv").write_text("movieId,title,genres\n2,A (1999),Drama\n")
+    (place / f"{called}.txt").touch()
+    world = tmp_path / "home"
+    manifest, reused = prepare(Request(path=place), world, force=True)
+    assert not reused
+    assert prepare(Request(path=place), world) == (manifest, True)
+    manifest.about.name.encode()
+    manifest.about.source.encode()

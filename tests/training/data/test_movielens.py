@@ -126,6 +126,21 @@ def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("layout", "file"), [("csv", "tags"), ("csv", "links"), ("10m", "tags"), ("1m", "users")]
+)
+def test_files_that_a_layout_may_lack(layouts: dict[str, Path], layout: str, file: str) -> None:
+    for found in layouts[layout].glob(f"{file}.*"):
+        found.unlink()
+    assert read(layouts[layout]).interactions.num_rows == 3
+    for found in layouts[layout].iterdir():
+        if found.stem not in ("ratings", "movies"):
+            found.unlink()
+    tables = read(layouts[layout])
+    assert [join.key for join in tables.facts.joins] == ["item_id"]
+    assert [report.file.split(".")[0] for report in tables.about.inputs] == ["ratings", "movies"]
+
+
 def test_films_of_which_none_was_rated_are_refused(layouts: dict[str, Path]) -> None:
     movies = layouts["csv"] / "movies.csv"
     movies.write_text(movies.read_text().replace("\n1,", "\nm1,").replace("\n2,", "\nm2,"))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from features.progress import silent
 from training.data import remote
@@ -54,7 +56,7 @@ def test_a_folder_and_a_zip_by_file_url(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("memory://nothing/here", "does not exist or is empty"),
+        ("memory://nothing/here", "does not exist, is empty or cannot be reached"),
         ("nosuch://place", "nosuch://place cannot be read"),
         ("ftp://me:s3cret@127.0.0.1:9/tables", "ftp://127.0.0.1:9/tables cannot be read"),
     ],
@@ -93,3 +95,19 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="outside of it"):
         remote.copied(outside, tmp_path / "cache", silent)
     assert not (tmp_path / "evil").exists()
+
+
+@given(rest=st.text("[]@:/?#% aä\udcff\n", max_size=12), secret=st.sampled_from(["", "me:s3cret@"]))
+def test_no_url_ends_in_a_traceback_or_tells_its_password(rest: str, secret: str) -> None:
+    line = ""
+    try:
+        remote.look(f"memory://{secret}{rest}nowhere")
+    except DataError as refused:
+        line = str(refused)
+    assert line
+    assert "s3cret" not in line
+
+
+def test_a_server_that_does_not_answer_is_not_called_empty_alone() -> None:
+    with pytest.raises(DataError, match="cannot be reached"):
+        remote.look("http://127.0.0.1:9/tables.zip")
