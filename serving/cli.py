@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import threading
 from contextlib import ExitStack
@@ -60,7 +61,8 @@ def serve(
         with ExitStack() as stack:
             with shown_steps() as show:
                 run = stack.enter_context(running(chosen, settings, progress=show))
-            console.print(_banner(run.url, settings), highlight=False, soft_wrap=True)
+            somebody = somebody_known(settings.home / "data") or "USER_ID"
+            console.print(escape(banner(run.url, settings, somebody)), highlight=False, soft_wrap=True)
             _wait_for_stop()
             console.print("Stopping ...")
     except (SettingError, StartFailed, EmbeddedRedisError, BundleError) as error:
@@ -116,14 +118,28 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def _banner(url: str, settings: Settings) -> str:
-    """What to do next. Quoted for a shell; the user is one of MovieLens-100K."""
-    body = escape(json.dumps({"user_id": "196", "count": 5, "explain": True}))
+def somebody_known(data: Path) -> str | None:
+    """The user of the first interaction in these tables: `196` of MovieLens-100K. None without tables."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(data / "interactions.parquet") as file:
+            first = next(file.iter_batches(1, columns=["user_id"]))
+        return str(first["user_id"][0].as_py())
+    except (OSError, pa.ArrowException, StopIteration):
+        return None
+
+
+def banner(url: str, settings: Settings, user: str) -> str:
+    """What to do next, to be pasted into a shell: how this user is asked for."""
+    body = shlex.quote(json.dumps({"user_id": user, "count": 5, "explain": True}))
     elsewhere = "" if settings.url == Settings().url else f" --url {url}"
+    argument = f"-- {shlex.quote(user)}" if user.startswith("-") else shlex.quote(user)
     return (
-        f"\n[bold green]Marquee answers at {url}[/]\n\n"
-        f"  curl -s {url}/v1/recommendations -H 'Content-Type: application/json' -d '{body}'\n"
-        f"  marquee recommend 196{elsewhere}\n\n"
+        f"\nMarquee answers at {url}\n\n"
+        f"  curl -s {url}/v1/recommendations -H 'Content-Type: application/json' -d {body}\n"
+        f"  marquee recommend{elsewhere} {argument}\n\n"
         "Stop with Ctrl-C."
     )
 
