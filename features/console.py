@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import tempfile
 import time
 import traceback
@@ -24,17 +23,8 @@ KEPT_TRACEBACKS = 20
 LONGEST_MESSAGE = 200
 """Characters of an unexpected error's own words that a line repeats; the file has them all."""
 
-_RIGHTS = "give this user rights there, or choose another --home"
-_ROOM = "make room there, or choose another --home"
-MACHINE = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _ROOM),
-    errno.EMFILE: "allow more open files (ulimit -n)",
-}
-"""What the machine refuses, which is no defect, and what to do: rights, room, open files."""
-
-_NUMBER = re.compile(r"\b(?:os error|errno) (\d+)\b", re.IGNORECASE)
-"""How libraries in Rust and C++ (safetensors, Arrow) write the number into an error of their own."""
+_MACHINE = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EMFILE}
+"""What the machine refuses, which is no defect: rights, room, open files."""
 
 
 def warn(what: str) -> None:
@@ -52,8 +42,8 @@ def unexpected(error: Exception, home: Path) -> NoReturn:
     """Ends a command that met an error it does not know: one line that says so, and where the traceback is:
     in `<home>/logs` or, where nothing can be written there, in the folder for temporary files. What the
     machine refused (no room, no rights) is said as any other failure."""
-    if what := _refused(error):
-        fail(what)
+    if isinstance(error, OSError) and error.errno in _MACHINE:
+        fail(error)
     words = " ".join(str(error).split())
     said = type(error).__name__ + (f": {words[:LONGEST_MESSAGE]}" if words else "")
     fail(
@@ -61,19 +51,6 @@ def unexpected(error: Exception, home: Path) -> NoReturn:
         "(MARQUEE_DEBUG=1 shows it here)",
         DEFECT,
     )
-
-
-def _refused(error: BaseException | None) -> str:
-    """What the machine refused, in one line; "" where neither the error nor a cause of it is of that kind."""
-    while error is not None:
-        words = " ".join(str(error).split())
-        number = error.errno if isinstance(error, OSError) else None
-        if number is None and (found := _NUMBER.search(words)):
-            number = int(found[1])
-        if number in MACHINE:
-            return f"{words}: {MACHINE[number]}"
-        error = error.__cause__
-    return ""
 
 
 def _kept(error: Exception, folder: Path) -> Path:

@@ -56,8 +56,8 @@ class Guardrails:
 
     Attributes:
         error_rate: difference of the shares of failed answers. One point is ten times what 99.9% allows.
-        p99_ratio: candidate's p99 by production's. Simulated on the buckets of `serving.prometheus`, 200
-            answers of equal bundles (log-normal, sigma up to 1) look 1.5 times apart in 6% of windows by
+        p99_ratio: candidate's p99 by production's. Simulated on the buckets of `serving.observe.prometheus`,
+            200 answers of equal bundles (log-normal, sigma up to 1) look 1.5 times apart in 6% of windows by
             chance, twice in 0.1%.
         degraded_rate: difference of the shares of degraded answers.
         empty_rate: difference of the shares of answers without an item.

@@ -1,5 +1,5 @@
 """What the replicas of a service say of their traffic, asked of every serving pod's exporter: the table in
-service, what was refused and why, what is waited for (`serving.standing`).
+service, what was refused and why, what is waited for (`serving.traffic.standing`).
 
 Does not belong here: what the traffic should be (`k8s.traffic_object`).
 """
@@ -18,7 +18,7 @@ from k8s import web
 from k8s.client import PODS, Cluster, Object
 from k8s.errors import ControlError
 from serving.config import Traffic, TrafficEntry
-from serving.desired import IN_SERVICE, REFUSED, WAITING
+from serving.traffic.desired import IN_SERVICE, REFUSED, WAITING
 
 PORT = 9464
 """Of a pod's exporter (`marquee exporter`)."""

@@ -1,5 +1,5 @@
 """The object that says what traffic a service shall have: a ConfigMap beside its RayService, which nobody but
-Marquee and people with kubectl write. Every serving pod mounts it (`serving.following`).
+Marquee and people with kubectl write. Every serving pod mounts it (`serving.traffic.following`).
 
 Does not belong here: what the traffic should be, and whether replicas have it (`k8s.reports`).
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from k8s.client import CONFIG_MAPS, PODS, Cluster, Object
 from k8s.errors import ControlError, NotFound
 from serving.config import Traffic
-from serving.desired import KEY, Desired, InvalidTraffic
+from serving.traffic.desired import KEY, Desired, InvalidTraffic
 
 log = logging.getLogger(__name__)
 

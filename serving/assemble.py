@@ -27,7 +27,7 @@ from serving.filters import (
     seen,
 )
 from serving.hydrators import UserHydrator
-from serving.metrics import NullRecorder, Recorder
+from serving.observe.metrics import NullRecorder, Recorder
 from serving.pipeline import RecommendationPipeline
 from serving.ranking.ranker import AdditiveScorer, RankingHydrator
 from serving.retrieval.ann import choose_index

@@ -61,7 +61,7 @@ def similar(
     url: Url = None,
 ) -> None:
     """Ask a running server for items similar to an item."""
-    path = f"/v1/items/{quote(item, safe='', errors='replace')}/similar"
+    path = f"/v1/items/{quote(item, safe='')}/similar"
     _show(f"Similar to item {item}", path, {"count": count}, filter_json, url)
 
 
@@ -137,8 +137,6 @@ def ask(
     try:
         with httpx.Client(base_url=url, timeout=TIMEOUT_S, transport=transport, trust_env=False) as client:
             response = client.post(path, json=body)
-    except UnicodeEncodeError as error:
-        raise AskFailed(f"{error.object!r} holds bytes that are no UTF-8 text: no id does") from None
     except httpx.InvalidURL as error:
         raise AskFailed(f"{url} is not a URL ({error}); give --url http://host:port") from None
     except (httpx.ConnectError, httpx.UnsupportedProtocol) as error:

@@ -132,8 +132,8 @@ class Autoscaling(_Model):
     target_ongoing_requests: PositiveFloat = Field(
         2,
         description="in a replica at a time, on average: one is computed while another waits. Of a stage "
-        "apart, calls, each of which carries up to `serving.hops.LARGEST` requests: 64 that an ingress holds "
-        "are 4 calls, so a higher aim would be met by a stage that cannot follow",
+        "apart, calls, each of which carries up to `serving.deployments.hops.LARGEST` requests: 64 that an "
+        "ingress holds are 4 calls, so a higher aim would be met by a stage that cannot follow",
     )
     upscale_delay_s: NonNegativeFloat = Field(5, description="s; Ray's 30 s is too late for a spike")
     downscale_delay_s: NonNegativeFloat = Field(120, description="s; a replica takes seconds to warm")
@@ -147,7 +147,7 @@ class DeploymentConfig(_Model):
     max_ongoing_requests: PositiveInt = Field(
         8,
         description="requests in one replica at a time; of a stage apart, calls, each of which carries up to "
-        "`serving.hops.LARGEST` requests",
+        "`serving.deployments.hops.LARGEST` requests",
     )
     max_queued_requests: PositiveInt = Field(64, description="waiting requests before 503; bounds latency")
     graceful_shutdown_timeout_s: PositiveFloat = Field(20, description="s for requests in flight")
@@ -185,8 +185,8 @@ class ServeConfig(_Model):
     )
     traffic_file: str = Field(
         "",
-        description="file whose traffic table replicas follow while they run (`serving.desired`); the chart "
-        "mounts a ConfigMap there. Empty: traffic comes from `marquee serve`",
+        description="file whose traffic table replicas follow while they run (`serving.traffic.desired`); "
+        "the chart mounts a ConfigMap there. Empty: traffic comes from `marquee serve`",
     )
     placement: PlacementConfig = PlacementConfig()
     retrieval: RetrievalConfig = RetrievalConfig()

@@ -4,7 +4,7 @@ Ray keeps what its workers write in files below the run's folder, which goes wit
 seen by nobody. Datagrams fill no disk and wait for no reader: what the socket has no room for is in Ray's
 file alone.
 
-Does not belong here: which lines there are, and what they look like (`serving.logs`).
+Does not belong here: which lines there are, and what they look like (`serving.observe.logs`).
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from serving.assemble import build_stages, compose
 from serving.config import Budgets, ServeConfig
 from serving.engine import Engine
 from serving.errors import ServingError
+from serving.http.wire import recommendation_body
 from serving.pipeline import RecommendationPipeline
 from serving.types import Int32, Query, Recommendation
-from serving.wire import recommendation_body
 from training.bundle import Bundle
 from training.data.tables import Tables
 from training.evaluate import Cases

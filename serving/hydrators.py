@@ -10,7 +10,7 @@ from cachetools import LRUCache
 from features.schema import FeatureSchema
 from features.store import FeatureBatch, OnlineStore
 from features.transforms import encode
-from serving import tracing
+from serving.observe import tracing
 from serving.past import Past, past
 from serving.types import Float32, Query
 from training.catalogue import Catalogue

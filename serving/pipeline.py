@@ -14,12 +14,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from serving import tracing
 from serving.config import Budgets
 from serving.errors import InvalidFilter, InvariantViolation, Unavailable
-from serving.laws import a_choice, best_first, distinct, same_items, whole
-from serving.ledger import Ledger
-from serving.metrics import NullRecorder, Recorder
+from serving.invariants import a_choice, best_first, distinct, same_items, whole
+from serving.observe import tracing
+from serving.observe.ledger import Ledger
+from serving.observe.metrics import NullRecorder, Recorder
 from serving.stages import (
     AnswerCache,
     Blender,

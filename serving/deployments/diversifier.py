@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from serving.config import ServeConfig
 from serving.deployments.shell import Shell
+from serving.observe.tracing import continued
 from serving.stages import Selector
-from serving.tracing import continued
 from serving.types import CandidateBatch, Query
 from training.bundle import Bundle
 

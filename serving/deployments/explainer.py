@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from serving.config import ServeConfig
 from serving.deployments.shell import Shell
+from serving.observe.tracing import continued
 from serving.stages import Explainer
-from serving.tracing import continued
 from serving.types import CandidateBatch, Explanation, Query
 from training.bundle import Bundle
 

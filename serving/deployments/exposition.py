@@ -25,7 +25,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from serving.prometheus import PrometheusRecorder
+from serving.observe.prometheus import PrometheusRecorder
 from training.manifest import write_atomically
 
 log = logging.getLogger(__name__)

@@ -7,20 +7,20 @@ import warnings
 from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
-from serving import freshness
-from serving.admin import Admin, add_admin_routes
-from serving.api import create_api
-from serving.bundle_metrics import BundleMetrics
 from serving.config import ServeConfig
 from serving.deployments.exposition import GaugeFile, exposition
 from serving.deployments.shell import follower, observed, one_thread, reconfigured
-from serving.live import Live
-from serving.prometheus import PrometheusRecorder
+from serving.http.admin import Admin, add_admin_routes
+from serving.http.api import create_api
+from serving.observe import freshness
+from serving.observe.prometheus import PrometheusRecorder
 from serving.settings import Settings
-from serving.shadow import Shadows
-from serving.standing import Standing
-from serving.traffic import InService, Table
-from serving.wanted import WantedTraffic
+from serving.traffic.bundle_metrics import BundleMetrics
+from serving.traffic.live import Live
+from serving.traffic.shadow import Shadows
+from serving.traffic.standing import Standing
+from serving.traffic.table import InService, Table
+from serving.traffic.wanted import WantedTraffic
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

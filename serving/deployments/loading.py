@@ -28,20 +28,20 @@ from serving.assemble import (
     compose,
 )
 from serving.config import ServeConfig
+from serving.deployments.hops import SHARE_OF_TIME, Hop
+from serving.deployments.remote import RemoteExplainer, RemoteScorer, RemoteSelector, remote_sources
 from serving.diversity.mmr import MMRSelector
 from serving.engine import Engine
 from serving.errors import ServingError, Unavailable
 from serving.explain.attribution import RankerExplainer
-from serving.hops import SHARE_OF_TIME, Hop
-from serving.metrics import NullRecorder, Recorder
+from serving.http.wire import recommendation_body
 from serving.microbatch import MicroBatcher
+from serving.observe.metrics import NullRecorder, Recorder
 from serving.pipeline import FEATURES, RecommendationPipeline
 from serving.ranking.ranker import AdditiveScorer
-from serving.remote import RemoteExplainer, RemoteScorer, RemoteSelector, remote_sources
 from serving.stages import Source
-from serving.traffic import OtherBundle
+from serving.traffic.table import OtherBundle
 from serving.types import Diversity, History, Query
-from serving.wire import recommendation_body
 from training.bundle import Bundle, read_bundle
 
 if TYPE_CHECKING:

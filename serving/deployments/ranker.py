@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from serving.config import ServeConfig
 from serving.deployments.shell import Shell
 from serving.errors import InvariantViolation
+from serving.observe.tracing import continued
 from serving.stages import Hydrator, Scorer
-from serving.tracing import continued
 from serving.types import CandidateBatch, Float32, Query
 from training.bundle import Bundle
 

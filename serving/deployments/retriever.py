@@ -7,11 +7,11 @@ import logging
 from contextlib import suppress
 
 from serving.config import ServeConfig
+from serving.deployments.remote import Brought, Refused, SourceInfo
 from serving.deployments.shell import Shell
 from serving.errors import InvalidFilter
-from serving.remote import Brought, Refused, SourceInfo
+from serving.observe.tracing import continued
 from serving.stages import Source
-from serving.tracing import continued
 from serving.types import Query
 from training.bundle import Bundle
 

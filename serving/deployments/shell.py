@@ -15,13 +15,14 @@ from typing import Any, Generic, TypeVar
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
-from serving import hops, logs, tracing
 from serving.config import ServeConfig, Traffic
+from serving.deployments import hops
 from serving.deployments.exposition import GaugeFile
-from serving.following import Follower
+from serving.observe import logs, tracing
 from serving.settings import Settings
-from serving.standing import Standing
-from serving.traffic import InService
+from serving.traffic.following import Follower
+from serving.traffic.standing import Standing
+from serving.traffic.table import InService
 from training.bundle import Bundle, read_bundle
 
 log = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from serving.local.guard import RUN_ID, Guard
 from serving.local.ports import check_port, free_block
 from serving.local.ray_settings import ANSWER_S, LOGICAL_CPUS, environment, fitted, ray_environment, ray_port
 from serving.settings import Settings
-from serving.wanted import WantedTraffic
+from serving.traffic.wanted import WantedTraffic
 
 log = logging.getLogger(__name__)
 

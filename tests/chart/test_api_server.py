@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from serving.config import Traffic, TrafficEntry
-from serving.desired import KEY, Desired
+from serving.traffic.desired import KEY, Desired
 from tests.chart.pods import pods
 from tests.chart.rendering import CHART, REQUIRED, Chart, Object, name
 from tests.chart.schemas import crd_folder

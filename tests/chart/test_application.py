@@ -18,7 +18,7 @@ from serving.deployments.explainer import ExplainerReplica
 from serving.deployments.ingress import Ingress
 from serving.deployments.ranker import Ranker
 from serving.deployments.retriever import Retriever
-from serving.desired import KEY
+from serving.traffic.desired import KEY
 from tests.chart.pods import pods
 from tests.chart.rendering import REQUIRED, Chart, Object
 

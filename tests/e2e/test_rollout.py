@@ -17,7 +17,7 @@ import pytest
 
 from features.embedded import EmbeddedRedis
 from serving.local.ports import free_block
-from serving.traffic import BUCKETS, bucket
+from serving.traffic.table import BUCKETS, bucket
 from tests.e2e.conftest import ANSWER_S, ROOT, hosted
 from tests.e2e.faulty import DEFECT, FAULTY
 from training.bundle import read_bundle, write_bundle

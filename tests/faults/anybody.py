@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from features.memory_store import MemoryOnlineStore
 from features.progress import silent
 from features.schema import FeatureSchema
-from serving.api import create_api
 from serving.assemble import build_stages, compose
 from serving.config import ServeConfig
 from serving.engine import Engine
 from serving.evaluation import PATIENT, ServedPipeline
-from serving.live import Live
+from serving.http.api import create_api
 from serving.microbatch import MicroBatcher
-from serving.prometheus import PrometheusRecorder
+from serving.observe.prometheus import PrometheusRecorder
+from serving.traffic.live import Live
 from tests.serving.fakes import post
 from training.bundle import read_bundle
 from training.data.prepare import Request, prepare

@@ -23,7 +23,7 @@ from kmock._internal import enums
 
 from k8s.client import CONFIG_MAPS, PODS, RAY_SERVICES, Cluster, Object, Resource
 from k8s.rollout import version_of
-from serving.desired import Desired, InvalidTraffic
+from serving.traffic.desired import Desired, InvalidTraffic
 
 RAY = "ray.io/v1/rayservices"
 START_S = 20.0
@@ -256,7 +256,7 @@ def serving(kubernetes: Served, *traffic: dict[str, Any], name: str = "marquee",
 
 
 def page(replica: str, traffic: list[dict[str, Any]], refused: dict[str, str], waiting: str = "") -> str:
-    """What a pod's exporter says of one replica (`serving.standing`)."""
+    """What a pod's exporter says of one replica (`serving.traffic.standing`)."""
     lines = []
     for at, entry in enumerate(traffic):
         role = "shadow" if entry.get("shadow") else "canary" if at else "production"

@@ -7,7 +7,7 @@ import pytest
 from k8s.client import CONFIG_MAPS, RAY_SERVICES
 from k8s.errors import NotFound, Rejected
 from k8s.first_bundle import FirstBundle
-from serving.desired import KEY, Desired
+from serving.traffic.desired import KEY, Desired
 from tests.k8s.apiserver import Served, ray_service
 
 BUNDLE = "/bundles/0a1b2c"

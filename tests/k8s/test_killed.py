@@ -19,7 +19,7 @@ from k8s.operations import Wish, start
 from k8s.plan import Phase, State, Step
 from k8s.rayservice import RayServiceTarget
 from serving.config import Traffic
-from serving.desired import Desired
+from serving.traffic.desired import Desired
 from tests.k8s.apiserver import Served, serving
 from tests.k8s.loopback import FakePrometheus, running
 from tests.k8s.worlds import NEW, OLD

@@ -18,7 +18,7 @@ from k8s.plan import Phase, Step
 from k8s.rayservice import RayServiceTarget, services
 from k8s.rollout import Action
 from serving.config import Traffic
-from serving.desired import Desired
+from serving.traffic.desired import Desired
 from tests.k8s.apiserver import Served, page, ray_service, serving, worker
 from tests.k8s.worlds import ERRORS, GOOD, NEW, OLD, Clock, Told, plan
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from loadtests.traffic import PLAIN, Mix, bodies, shares
 from serving.config import ServeConfig
-from serving.schemas import RecommendationRequest, bounds
+from serving.http.schemas import RecommendationRequest, bounds
 
 FILTERS = [{"genres": {"any": ["Drama"]}}, {"year": {"gte": 1990}}]
 ITEMS = [f"i{n}" for n in range(20)]

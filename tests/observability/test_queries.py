@@ -13,16 +13,16 @@ import httpx
 import pytest
 import uvicorn
 
-from serving.api import create_api
-from serving.bundle_metrics import BundleMetrics
 from serving.cache import LatestAnswers
 from serving.config import CacheConfig, ShadowConfig, Traffic
 from serving.engine import Engine
-from serving.live import Live
+from serving.http.api import create_api
 from serving.local.ports import free_block
-from serving.prometheus import PrometheusRecorder
-from serving.shadow import Shadows
-from serving.traffic import Table
+from serving.observe.prometheus import PrometheusRecorder
+from serving.traffic.bundle_metrics import BundleMetrics
+from serving.traffic.live import Live
+from serving.traffic.shadow import Shadows
+from serving.traffic.table import Table
 from tests.observability.answers import Asked, asked, assert_every_query_answers, metrics, whether
 from tests.observability.prometheus_server import need_prometheus, prometheus
 from tests.serving.doubles import FixedSource, batch_of, fails

@@ -84,7 +84,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     loop = VirtualLoop()
     clock = SimpleNamespace(monotonic=loop.time, perf_counter=time.perf_counter)
     try:
-        with mock.patch("serving.pipeline.time", clock), mock.patch("serving.ledger.time", clock):
+        with mock.patch("serving.pipeline.time", clock), mock.patch("serving.observe.ledger.time", clock):
             return loop.run_until_complete(work)
     finally:
         left = asyncio.all_tasks(loop)

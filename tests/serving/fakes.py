@@ -19,7 +19,7 @@ from serving.config import Budgets, ServeConfig
 from serving.engine import Engine
 from serving.expressions import CatalogueFilter
 from serving.filters import Eligibility, ExpressionFilter, HiddenFilter, excluded, named, seen
-from serving.metrics import NullRecorder, Recorder
+from serving.observe.metrics import NullRecorder, Recorder
 from serving.pipeline import RecommendationPipeline
 from serving.stages import SideEffect, Source
 from serving.types import CandidateBatch, Contribution, Explanation, Query

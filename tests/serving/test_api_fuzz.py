@@ -7,9 +7,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.api import create_api
-from serving.live import Live
-from serving.prometheus import PrometheusRecorder
+from serving.http.api import create_api
+from serving.observe.prometheus import PrometheusRecorder
+from serving.traffic.live import Live
 from tests.serving.fakes import CONFIG, MINUTE, call, engine_of
 
 ENGINE = engine_of()

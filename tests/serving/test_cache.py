@@ -17,9 +17,9 @@ from serving.assemble import build_stages, compose
 from serving.cache import LatestAnswers
 from serving.config import CacheConfig, ServeConfig
 from serving.errors import Unavailable
+from serving.http.wire import recommendation_body
 from serving.pipeline import RecommendationPipeline
 from serving.types import Diversity, Query, Recommendation
-from serving.wire import recommendation_body
 from tests.serving.doubles import (
     BestScoreBlender,
     FixedSource,

@@ -1,7 +1,6 @@
 """`marquee recommend` and `similar` against a server of canned answers."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,8 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from serving import client_cli
@@ -141,15 +138,3 @@ def test_the_client_and_doctor_import_neither_torch_nor_ray_nor_feast() -> None:
         "sys.exit(bool({'torch', 'ray', 'feast', 'pyarrow', 'pandas'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-@given(raw=st.binary(min_size=1, max_size=9).filter(lambda raw: b"\0" not in raw))
-def test_an_argument_of_any_bytes_is_asked_for_or_refused_in_words(raw: bytes) -> None:
-    """Shells pass on what is pasted, in whatever encoding."""
-    user, line = os.fsdecode(raw), ""
-    transport = httpx.MockTransport(lambda request: httpx.Response(200, json=ANSWER))
-    try:
-        assert ask("http://server", "/v1/recommendations", {"user_id": user}, transport) == ANSWER
-    except AskFailed as refused:
-        line = str(refused)
-    assert ("no UTF-8 text" in line) == (raw.decode("utf-8", "replace") != user)

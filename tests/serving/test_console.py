@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving import logs
 from serving.config import LogsConfig
 from serving.console import LONGEST, ToConsole, shown
+from serving.observe import logs
 
 
 def handler(path: Path) -> ToConsole:

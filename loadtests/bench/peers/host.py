@@ -23,10 +23,10 @@ from serving.assemble import Stages, build_stages, compose
 from serving.config import Budgets, CacheConfig, ServeConfig
 from serving.deployments.shell import one_thread
 from serving.engine import Engine
+from serving.http.schemas import RecommendationRequest, Session, SessionEvent
+from serving.http.wire import Arrival, recommendation_query
 from serving.microbatch import MicroBatcher
-from serving.schemas import RecommendationRequest, Session, SessionEvent
 from serving.types import Explanation, Query, Recommendation
-from serving.wire import Arrival, recommendation_query
 from training.bundle import Bundle, read_bundle
 
 PATIENCE_MS = 30_000.0

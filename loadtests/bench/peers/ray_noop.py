@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, Request, Response
 
 from loadtests.bench.peers.host import PATH, Options, patient
+from serving.http.schemas import RecommendationRequest, bounds
 from serving.local.guard import RUN_ID, Guard
 from serving.local.ports import free_block
 from serving.local.ray_settings import ANSWER_S, LOGICAL_CPUS, QUIET, environment, ray_environment
-from serving.schemas import RecommendationRequest, bounds
 from training.ray_session import own_ray
 
 if TYPE_CHECKING:

@@ -24,15 +24,15 @@ from loadtests.bench.result import Cell, Goal, Section, Spread, Table
 from loadtests.bench.rounds import Effort, in_turn
 from loadtests.bench.spans import Spans
 from loadtests.bench.world import World
-from serving import wire
-from serving.api import create_api
 from serving.assemble import build_stages, compose
 from serving.config import CacheConfig, ServeConfig
 from serving.engine import Engine
-from serving.live import Live
+from serving.http import wire
+from serving.http.api import create_api
+from serving.http.schemas import RecommendationRequest
+from serving.observe.prometheus import PrometheusRecorder
 from serving.pipeline import RecommendationPipeline
-from serving.prometheus import PrometheusRecorder
-from serving.schemas import RecommendationRequest
+from serving.traffic.live import Live
 from serving.types import Query, Recommendation
 from training.bundle import read_bundle
 

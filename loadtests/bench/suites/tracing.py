@@ -28,12 +28,12 @@ from loadtests.bench.result import Goal, Section, Spread, Table
 from loadtests.bench.rounds import Effort
 from loadtests.bench.suites.layers import exchange
 from loadtests.bench.world import World
-from serving import tracing
-from serving.api import create_api
 from serving.assemble import build_stages, compose
 from serving.config import CacheConfig, ServeConfig
-from serving.live import Live
-from serving.prometheus import PrometheusRecorder
+from serving.http.api import create_api
+from serving.observe import tracing
+from serving.observe.prometheus import PrometheusRecorder
+from serving.traffic.live import Live
 from training.bundle import read_bundle
 
 COST = 1.03

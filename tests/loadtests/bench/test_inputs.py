@@ -11,7 +11,7 @@ from loadtests.bench.inputs import NoWorld
 from loadtests.bench.world import World
 from serving.config import ServeConfig
 from serving.expressions import CatalogueFilter
-from serving.schemas import RecommendationRequest, bounds
+from serving.http.schemas import RecommendationRequest, bounds
 from training.bundle import read_bundle
 
 

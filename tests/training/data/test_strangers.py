@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from features.limits import MAX_ID_CHARS, MAX_VALUE
 from features.schema import FeatureSchema
-from serving.schemas import SessionEvent
+from serving.http.schemas import SessionEvent
 from tests.training.data.strangers import folder, read
 from training.data.file_order import SPAN_S, START
 from training.data.manifest import DataError

@@ -44,7 +44,7 @@ def test_lookups_of_all_replicas_are_added_up() -> None:
 
 
 def test_the_service_counts_lookups_under_this_name() -> None:
-    from serving.prometheus import PrometheusRecorder
+    from serving.observe.prometheus import PrometheusRecorder
 
     recorder = PrometheusRecorder()
     recorder.cache(True)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from features.memory_store import MemoryOnlineStore
 from loadtests.bench.peers.host import Host, PeerRequest, patient
 from serving.assemble import build_stages, compose
-from serving.wire import recommendation_body
+from serving.http.wire import recommendation_body
 from training.bundle import read_bundle
 from training.data.tables import Tables
 

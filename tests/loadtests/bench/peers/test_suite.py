@@ -8,7 +8,7 @@ from loadtests.bench.rounds import QUICK
 from loadtests.bench.suites import peers
 from loadtests.bench.world import World
 from serving.config import ServeConfig
-from serving.schemas import RecommendationRequest, bounds
+from serving.http.schemas import RecommendationRequest, bounds
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from loadtests.bench.rounds import FULL, QUICK
 from loadtests.bench.suites import cache
 from loadtests.bench.world import World
 from serving.config import ServeConfig
-from serving.schemas import RecommendationRequest, bounds
+from serving.http.schemas import RecommendationRequest, bounds
 
 
 @pytest.fixture

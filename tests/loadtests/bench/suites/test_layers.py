@@ -8,10 +8,10 @@ from loadtests.bench import spans
 from loadtests.bench.result import Spread
 from loadtests.bench.suites import layers
 from loadtests.bench.suites.layers import Application, Timed, middle_mean, section
-from serving import wire
 from serving.assemble import build_stages, compose
 from serving.config import CacheConfig, ServeConfig
-from serving.prometheus import PrometheusRecorder
+from serving.http import wire
+from serving.observe.prometheus import PrometheusRecorder
 from tests.serving.fakes import PATIENT
 from tests.serving.models import small, small_bundle
 
