@@ -68,6 +68,8 @@ def main() -> None:
     write_any_letter()
     try:
         build(next(iter(sys.argv[1:]), None))(prog_name="marquee")
+    except KeyboardInterrupt:  # while a command is imported, which takes torch seconds
+        sys.exit(130)
     except Exception as error:
         if os.environ.get("MARQUEE_DEBUG"):
             raise

@@ -87,6 +87,17 @@ def test_what_the_machine_refuses_is_no_defect(ended, tmp_path: Path) -> None:
     assert kept(tmp_path / "home") == []
 
 
+def test_ctrl_c_while_a_command_is_imported_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["marquee", "train"])
+    monkeypatch.setattr("importlib.import_module", stopped)
+    with pytest.raises(SystemExit) as end:
+        marquee.main()
+    assert end.value.code == 130
+
+
 def test_debugging_shows_it(ended, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARQUEE_DEBUG", "1")
     with pytest.raises(ValueError, match="shown"):

@@ -53,8 +53,8 @@ def split_title(raw: str) -> tuple[str | None, int | None]:
     found = _YEAR.match(text)
     year = int(found[2]) if found else None
     name = found[1].strip() if found else text
-    if year is None and name.lower() in _UNKNOWN_TITLES:
-        return None, None
+    if not name or (year is None and name.lower() in _UNKNOWN_TITLES):
+        return None, year
     main, bracket, rest = name.partition(" (")
     asides = _ASIDE.sub(lambda match: f"({_article_first(match[1])})", bracket + rest)
     return _article_first(main) + asides, year

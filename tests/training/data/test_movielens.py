@@ -220,6 +220,7 @@ def test_a_broken_rating_is_named_by_file_and_line(layouts: dict[str, Path], lay
         ("Unknown (2011)", "Unknown", 2011),
         ("1-900", "1-900", None),
         ("unkonwn", None, None),
+        ("(1999)", None, 1999),
         ("", None, None),
     ],
 )
