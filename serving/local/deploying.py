@@ -49,9 +49,17 @@ def check(config: dict[str, Any], redis_url: str) -> None:
 
 
 def start_ray(folder: str, port: int, num_gpus: int | None) -> list[int]:
-    """Ids of the processes that have all others of Ray below them, or will."""
+    """Ids of the processes that have all others of Ray below them, or will.
+
+    Raises:
+        StartFailed: Ray gave up, as on a machine that is too busy for its deadlines.
+    """
     _import_serve()
-    return lasting_ray(Path(folder), port, num_cpus=LOGICAL_CPUS, num_gpus=num_gpus)
+    try:
+        return lasting_ray(Path(folder), port, num_cpus=LOGICAL_CPUS, num_gpus=num_gpus)
+    except Exception as error:  # Ray raises no narrower one for a node that was slow
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise StartFailed(f"Ray did not start: {why} End what else runs here, and try again") from error
 
 
 def join_ray(address: str) -> None:
