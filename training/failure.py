@@ -9,9 +9,10 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from features.remedy import RELEASE
 
@@ -28,8 +29,8 @@ MEMORY = ("OutOfMemoryError", "low on memory", "out of memory")
 DIED = ("node has died", "unexpectedly", "connection error code", "SIGKILL", "is dead", "Died")
 """What Ray says of a worker that its memory monitor ended, and of one that is gone without a word."""
 
-NODE = re.compile(r"Memory on the node \(IP: ([^,)]+)")
-"""Where Ray's memory monitor says which machine's memory ended."""
+NODE = re.compile(r"Memory on the node \(IP: ([^,)]+).*?/ ([\d.]+)GB limit")
+"""Where Ray's memory monitor says which machine's memory ended, and at how many GiB."""
 
 LONGEST = 300
 """Characters of somebody else's message."""
@@ -37,16 +38,14 @@ LONGEST = 300
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a worker runs. `host`: in a cluster the pod's name. `memory`: bytes it may have, if limited.
-    `address`: its IP address, by which Ray calls the machine."""
+    """Where a worker runs. `host`: in a cluster the pod's name. `memory`: bytes it may have, if limited."""
 
     host: str
     memory: int | None
-    address: str = ""
 
     @staticmethod
-    def here(address: str = "") -> Place:
-        return Place(socket.gethostname(), _limit(), address)
+    def here() -> Place:
+        return Place(socket.gethostname(), _limit())
 
     def note(self, directory: Path, rank: int) -> None:
         folder = directory / FOLDER
@@ -68,9 +67,12 @@ def why(error: BaseException, directory: Path) -> str:
     for words, said in ((MEMORY, "ran out of memory"), (DIED, "was killed, as where memory ends")):
         for rank, failure in sorted(failures.items()):
             if any(word in _text(failure) for word in words):
-                return f"worker {rank} {_where(Place.noted(directory, rank))}{said}: {_remedy()}"
+                place = Place.noted(directory, rank) or _node(
+                    _text(failure)
+                )  # it may die before it notes one
+                return f"worker {rank} {_where(place)}{said}: {_remedy()}"
         if not failures and any(word in _text(error) for word in words):
-            return f"a worker {_of_node(_text(error), directory)}{said}: {_remedy()}"
+            return f"a worker {_where(_node(_text(error)))}{said}: {_remedy()}"
     for rank, failure in sorted(failures.items()):
         return f"worker {rank} {_where(Place.noted(directory, rank))}failed: {last_line(failure)}"
     return last_line(error)
@@ -95,22 +97,21 @@ def _where(place: Place | None) -> str:
     return f"{kind} {place.host}{limit} "
 
 
-def _of_node(text: str, directory: Path) -> str:
-    """Where the machine is that Ray names by its address; the address alone where no worker got as far as to
-    note its place."""
+def _node(text: str) -> Place | None:
+    """The machine that Ray names, by its address, as the one whose memory ended."""
     named = NODE.search(text)
-    if named is None:
-        return ""
-    for place in _all_noted(directory):
-        if place.address == named[1]:
-            return _where(place)
-    return f"at {named[1]} "
+    return None if named is None else Place(_host(named[1]), round(float(named[2]) * (1 << 30)))
 
 
-def _all_noted(directory: Path) -> Iterator[Place]:
-    for path in sorted((directory / FOLDER).glob("*.json")):
-        if place := Place.noted(directory, int(path.stem)):
-            yield place
+def _host(address: str) -> str:
+    """What the machine of the cluster with this address calls itself; the address where Ray does not say."""
+    import ray  # where training workers were it is there already
+
+    if not ray.is_initialized():
+        return address
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    names = {node["NodeManagerAddress"]: node["NodeManagerHostname"] for node in nodes}
+    return str(names.get(address, address))
 
 
 def _remedy() -> str:

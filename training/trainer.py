@@ -135,8 +135,7 @@ def worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     context = ray.train.get_context()
     rank, recipe = context.get_world_rank(), Recipe(**config["recipe"])
-    address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-    Place.here(address).note(Path(config["inputs"]).parent, rank)
+    Place.here().note(Path(config["inputs"]).parent, rank)
     device = ray.train.torch.get_device() if recipe.gpu else CPU
     if recipe.gpu:
         torch.cuda.set_device(device)  # where NCCL computes

@@ -67,7 +67,7 @@ def test_one_over_its_memory_limit_names_pod_and_limit_and_what_to_do(bootstrapp
     code, said = submit(bootstrapped, "--follow", *more, timeout_s=WHOLE_S)
     assert code == 1, said
     last = said.strip().splitlines()[-1]
-    assert "pod " in last, said
-    assert "(memory limit 0.684 GiB)" in last, said
+    assert "in pod marquee-train-" in last, said
+    assert "(memory limit 0.68" in last, said
     assert "raise" in last, said
     assert in_store(bootstrapped) == before
