@@ -10,13 +10,16 @@ import os
 import shlex
 import subprocess
 import time
+from dataclasses import replace
 
 import pytest
 
 from tests.cluster.bundles import USERS
+from tests.cluster.client import Client, start
 from tests.cluster.conftest import Living
 from tests.cluster.kube import kubectl, read, ready, until
 from tests.cluster.lives import settled, whole, workers
+from tests.cluster.release import image
 
 LOST_S = 60.0
 """Seconds without the node: Kubernetes notices after 40 to 50."""
@@ -52,12 +55,21 @@ def _placed(living: Living, not_on: set[str]) -> str:
     return node if ready(redis) and node not in not_on else ""
 
 
+def elsewhere(living: Living, node: str) -> Client:
+    """A client that the node does not take with it."""
+    [first, *_] = [pod["spec"]["nodeName"] for pod in workers(living.release)]
+    assert first != node
+    start(living.release.namespace, ":".join(image()), "watcher", first)
+    return replace(living.client, name="watcher")
+
+
 @pytest.mark.skipif("MARQUEE_LOSE_NODE" not in os.environ, reason="MARQUEE_LOSE_NODE names no command")
 def test_a_node_is_lost_with_redis_on_it_and_comes_back(living: Living) -> None:
     running = whole(living.release, 2)
     node = alone(living)
     whole(living.release, 2)
-    with living.client.load(USERS, 10.0) as count:
+    client = elsewhere(living, node)
+    with client.load(USERS, 10.0) as count:
         run("MARQUEE_LOSE_NODE", node)
         try:
             until("the loss", lambda: not ready(read("node", "default", node)), BACK_S)

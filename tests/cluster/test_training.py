@@ -61,13 +61,13 @@ def test_one_that_no_node_takes_says_what_the_scheduler_says(bootstrapped: Relea
 
 
 def test_one_over_its_memory_limit_names_pod_and_limit_and_what_to_do(bootstrapped: Release) -> None:
+    """It may come through all the same: the RayJob tries again from the last epoch."""
     until("a first bundle", lambda: wanted(bootstrapped), WHOLE_S)
-    before = in_store(bootstrapped)
-    more = ["--memory", "700Mi", "--entrypoint", "marquee train --seed 9"]
-    code, said = submit(bootstrapped, "--follow", *more, timeout_s=WHOLE_S)
-    assert code == 1, said
-    last = said.strip().splitlines()[-1]
-    assert "in pod marquee-train-" in last, said
-    assert "(memory limit 0.68" in last, said
-    assert "raise" in last, said
-    assert in_store(bootstrapped) == before
+    more = ["--memory", "600Mi", "--entrypoint", "marquee train --seed 9"]
+    _, said = submit(bootstrapped, "--follow", *more, timeout_s=WHOLE_S)
+    failed = [line for line in said.splitlines() if line.startswith("error training workers failed: ")]
+    assert failed, said
+    for line in failed:
+        assert "in pod marquee-train-" in line, said
+        assert "(memory limit 0.5" in line, said
+        assert "raise retrain.worker.resources.limits.memory" in line, said
