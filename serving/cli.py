@@ -61,8 +61,8 @@ def serve(
         with ExitStack() as stack:
             with shown_steps() as show:
                 run = stack.enter_context(running(chosen, settings, progress=show))
-            somebody = somebody_known(settings.home / "data") or "USER_ID"
-            console.print(escape(banner(run.url, settings, somebody)), highlight=False, soft_wrap=True)
+            user = _somebody(run.redis_url)
+            console.print(escape(banner(run.url, settings, user)), highlight=False, soft_wrap=True)
             _wait_for_stop()
             console.print("Stopping ...")
     except (SettingError, StartFailed, EmbeddedRedisError, BundleError) as error:
@@ -118,17 +118,15 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def somebody_known(data: Path) -> str | None:
-    """The user of the first interaction in these tables: `196` of MovieLens-100K. None without tables."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _somebody(redis_url: str) -> str:
+    """Whom to ask for: a user that the features know, or a word in the place of one."""
+    from features.known_user import known_user
+    from features.store import OnlineStoreError
 
     try:
-        with pq.ParquetFile(data / "interactions.parquet") as file:
-            first = next(file.iter_batches(1, columns=["user_id"]))
-        return str(first["user_id"][0].as_py())
-    except (OSError, pa.ArrowException, StopIteration):
-        return None
+        return known_user(redis_url)
+    except OnlineStoreError:
+        return "USER_ID"
 
 
 def banner(url: str, settings: Settings, user: str) -> str:

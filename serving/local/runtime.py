@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from features import embedded
@@ -42,11 +42,13 @@ class Running:
     url: where it answers.
     folder: the run's own files, logs included; gone when it ends.
     ray_address: where its Ray is joined.
+    redis_url: where its features are; with a password, if it has one.
     """
 
     url: str
     folder: Path
     ray_address: str
+    redis_url: str = field(repr=False)
 
 
 @contextmanager
@@ -100,7 +102,7 @@ def running(
             address, config = f"127.0.0.1:{port}", fitted(config, LOGICAL_CPUS)
             _start(deployer, address, config, settings, progress)
         stack.enter_context(_following(wanted, address, config))
-        yield Running(settings.url, folder, address)
+        yield Running(settings.url, folder, address, redis_url)
 
 
 def write_admin_token(settings: Settings) -> None:
