@@ -109,7 +109,7 @@ def _host(address: str) -> str:
 
     if not ray.is_initialized():
         return address
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray has no types for it
     names = {node["NodeManagerAddress"]: node["NodeManagerHostname"] for node in nodes}
     return str(names.get(address, address))
 

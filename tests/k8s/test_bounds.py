@@ -119,7 +119,7 @@ def test_an_autoscaler_that_wrote_meanwhile_is_not_overwritten(kubernetes: Serve
             kubernetes.cluster().patch(RAY_CLUSTERS, "prod", "active", scaled)
         return found
 
-    cluster.list = listed_then_scaled  # type: ignore[method-assign]
+    cluster.list = listed_then_scaled  # type: ignore[method-assign]  # a fault is injected
     carry_bounds(cluster, "prod")
     [kept] = spec(kubernetes, "active")["workerGroupSpecs"]
     assert kept == group("cpu", 1, 3) | {"replicas": 3}
@@ -141,7 +141,7 @@ def test_one_that_is_refused_holds_up_nobody(kubernetes: Served, error: Exceptio
             raise error
         return patched(resource, namespace, name, body, **more)
 
-    cluster.patch = refusing  # type: ignore[method-assign]
+    cluster.patch = refusing  # type: ignore[method-assign]  # a fault is injected
     carry_bounds(cluster, "prod")
     assert spec(kubernetes, "a")["workerGroupSpecs"] == [group("cpu", 1, 3)]
     [carried] = spec(kubernetes, "b")["workerGroupSpecs"]
