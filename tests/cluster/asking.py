@@ -1,6 +1,7 @@
-"""Runs in the client's pod (`client`): asks once, or at a steady rate until its input ends.
+"""Runs in the client's pod (`client`): asks once, or steadily: each user once, or until its input ends.
 
     python -c "<this>" once URL PATH BODY
+    python -c "<this>" each URL RATE USERS
     python -c "<this>" load URL RATE USERS
 
 Requests of a load go out by the clock, whether or not earlier ones are answered, every other one on a new
@@ -11,6 +12,7 @@ import asyncio
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -38,8 +40,19 @@ def refusal(answer: httpx.Response) -> str:
     return f"{answer.status_code} {said}"
 
 
+async def each(url: str, rate: str, users: str) -> None:
+    names = json.loads(users)
+    await ask_all(url, float(rate), names, lambda asked: asked == len(names))
+
+
 async def load(url: str, rate: str, users: str) -> None:
-    asked, names = 0, json.loads(users)
+    ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    print("asking", flush=True)
+    await ask_all(url, float(rate), json.loads(users), lambda _: ended.done())
+
+
+async def ask_all(url: str, rate: float, names: list[Any], done: Callable[[int], bool]) -> None:
+    asked = 0
     failures: Counter[str] = Counter()
     versions: Counter[str] = Counter()
     tiers: Counter[str] = Counter()
@@ -63,22 +76,20 @@ async def load(url: str, rate: str, users: str) -> None:
         tiers[said["tier"]] += 1
         degraded += bool(said["degraded"])
 
-    ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     pending: set[asyncio.Task[None]] = set()
     async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S) as http:
-        print("asking", flush=True)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        while not ended.done():
+        while not done(asked):
             task = asyncio.create_task(ask(http, asked))
             asked += 1
             pending.add(task)
             task.add_done_callback(pending.discard)
-            await asyncio.sleep(max(0.0, began + asked / float(rate) - loop.time()))
+            await asyncio.sleep(max(0.0, began + asked / rate - loop.time()))
         await asyncio.gather(*pending)
     counted = {"failures": failures, "versions": versions, "tiers": tiers, "degraded": degraded}
     print(json.dumps({"sent": asked, **counted}))
 
 
 if __name__ == "__main__":
-    asyncio.run({"once": once, "load": load}[sys.argv[1]](*sys.argv[2:]))
+    asyncio.run({"once": once, "each": each, "load": load}[sys.argv[1]](*sys.argv[2:]))

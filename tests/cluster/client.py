@@ -67,6 +67,10 @@ class Client:
         answer: Object = body
         return answer
 
+    def each(self, users: Sequence[str | Object], rate: float) -> Count:
+        """Asks for each of these users once, `rate` requests a second."""
+        return Count(**json.loads(self._run("each", str(rate), json.dumps(users))))
+
     @contextmanager
     def load(self, users: Sequence[str | Object], rate: float) -> Iterator[Count]:
         """Asks for these users in turn (or for what else a body says of somebody: a session), `rate`

@@ -120,11 +120,6 @@ def test_a_worker_that_has_no_replica_hinders_nobody(living: Living) -> None:
         settled(release, 2)
 
 
-@pytest.mark.xfail(
-    reason="on a busy machine requests failed while the second cluster took over: 27 of 4,643 (timed out), "
-    "6 of 3,299 (refused); 0 of 5,395 on a quiet one; the cause is not found",
-    strict=False,
-)
 def test_a_bad_image_takes_nothing_away_and_one_leaves_it_again(living: Living) -> None:
     release = living.release
     before = serving(release)
