@@ -53,7 +53,7 @@ COMMANDS = ("marquee --help", "ray --help", "feast --help", "locust --help")
 IMPORTS = (
     "ray.serve, ray.train.torch, ray.dashboard.agent, ray._private.runtime_env.agent.main",
     "feast.infra.online_stores.redis, kubernetes.client, pyarrow.parquet, pandas, faiss, s3fs, gcsfs",
-    "serving.deployments.ingress, serving.deployments.retriever, training.train, training.trainer",
+    "serving.deployments.ingress, serving.deployments.stage_replica, training.train, training.trainer",
     "k8s.controller",
     "loadtests.locustfile",
 )

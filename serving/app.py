@@ -13,12 +13,9 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.deployment import Application, Deployment
 
-from serving.config import DeploymentConfig, Placement, ServeConfig, Traffic
-from serving.deployments.diversifier import Diversifier
-from serving.deployments.explainer import ExplainerReplica
+from serving.config import DeploymentConfig, ServeConfig, Traffic
 from serving.deployments.ingress import Ingress
-from serving.deployments.ranker import Ranker
-from serving.deployments.retriever import Retriever
+from serving.deployments.stage_replica import StageReplica
 from serving.settings import Settings
 
 RETRY_AFTER_S = 1.0
@@ -42,32 +39,25 @@ def application(config: ServeConfig, traffic: Traffic | None) -> Application:
     Deployed again with nothing changed but the traffic it is reconfigured in place, as Serve does by itself
     with a configuration file: the deployments' version says that their code is the same.
     """
-    sizes, placement = config.deployments, config.placement
-    rollout, version = (
-        {} if traffic is None or config.traffic_file else traffic.user_config(),
-        _digest(config),
-    )
-
-    def stage(shell: type, where: Placement, size: DeploymentConfig) -> Application | None:
-        if where is Placement.INLINE:
-            return None
-        return _deployment(shell, version, **options(size), user_config=rollout).bind(config)
-
-    ingress = options(sizes.ingress)
+    following = traffic is None or bool(config.traffic_file)
+    rollout = {} if traffic is None or following else traffic.user_config()
+    version = _digest(config)
+    groups = {
+        stages: _deployment(StageReplica, name, version, **options(size), user_config=rollout).bind(
+            config, stages
+        )
+        for name, (stages, size) in config.apart.items()
+    }
+    ingress = options(config.deployments.ingress)
     if metrics := Settings.read().metrics_dir:
         # Before the replica imports prometheus_client; and for nobody else, as Ray's own agents use it too.
         ingress["ray_actor_options"]["runtime_env"] = {"env_vars": {"PROMETHEUS_MULTIPROC_DIR": str(metrics)}}
-    return _deployment(serve.ingress()(Ingress), version, **ingress, user_config=rollout).bind(
-        config,
-        retrieval=stage(Retriever, placement.retrieval, sizes.retrieval),
-        ranking=stage(Ranker, placement.ranking, sizes.ranking),
-        diversity=stage(Diversifier, placement.diversity, sizes.diversity),
-        explain=stage(ExplainerReplica, placement.explain, sizes.explain),
-    )
+    front = _deployment(serve.ingress()(Ingress), Ingress.__name__, version, **ingress, user_config=rollout)
+    return front.bind(config, groups)
 
 
-def _deployment(shell: type, version: str, **given: Any) -> Deployment:
-    made = serve.deployment(**given)(shell)  # with a class first it is typed as a decorator
+def _deployment(replica: type, name: str, version: str, **given: Any) -> Deployment:
+    made = serve.deployment(name=name, **given)(replica)  # with a class first it is typed as a decorator
     assert isinstance(made, Deployment)
     # Serve has no public word for it outside of configuration files, and would take a random version.
     return made.options(version=version, _internal=True)

@@ -47,7 +47,7 @@ class LatestAnswers:
 
 def _items(recommendation: Recommendation) -> int:
     """The room an answer takes; an empty one takes some too."""
-    return max(1, len(recommendation.batch))
+    return max(1, len(recommendation.shown))
 
 
 def _key(query: Query) -> Hashable | None:

@@ -99,6 +99,10 @@ class Budgets(_Model):
     ranker: PositiveFloat = 200
     diversity: PositiveFloat = 50
     explainer: PositiveFloat = 100
+    max_batch: PositiveInt = Field(32, description="requests computed together at most; about 20 ms")
+    max_wait_ms: PositiveFloat = Field(
+        25, description="that a request waits for others at most, while a batch is computed"
+    )
 
 
 class LimitsConfig(_Model):
@@ -132,8 +136,8 @@ class Autoscaling(_Model):
     target_ongoing_requests: PositiveFloat = Field(
         2,
         description="in a replica at a time, on average: one is computed while another waits. Of a stage "
-        "apart, calls, each of which carries up to `serving.deployments.hops.LARGEST` requests: 64 that an "
-        "ingress holds are 4 calls, so a higher aim would be met by a stage that cannot follow",
+        "apart, calls, each of which carries up to `budgets.max_batch` requests: 64 that an ingress "
+        "holds are 2 calls, so a higher aim would be met by a stage that cannot follow",
     )
     upscale_delay_s: NonNegativeFloat = Field(5, description="s; Ray's 30 s is too late for a spike")
     downscale_delay_s: NonNegativeFloat = Field(120, description="s; a replica takes seconds to warm")
@@ -147,7 +151,7 @@ class DeploymentConfig(_Model):
     max_ongoing_requests: PositiveInt = Field(
         8,
         description="requests in one replica at a time; of a stage apart, calls, each of which carries up to "
-        "`serving.deployments.hops.LARGEST` requests",
+        "`budgets.max_batch` requests",
     )
     max_queued_requests: PositiveInt = Field(64, description="waiting requests before 503; bounds latency")
     graceful_shutdown_timeout_s: PositiveFloat = Field(20, description="s for requests in flight")
@@ -204,6 +208,16 @@ class ServeConfig(_Model):
         if not (self.bundle or self.traffic_file):
             raise PydanticCustomError("no_bundle", "name a bundle, or a traffic_file to follow")
         return self
+
+    @property
+    def apart(self) -> dict[str, tuple[tuple[str, ...], DeploymentConfig]]:
+        """Name → the stages of each group of replicas beside the ingress, and their size."""
+        placed = self.placement.model_dump().items()
+        return {
+            stage: ((stage,), getattr(self.deployments, stage))
+            for stage, where in placed
+            if where is Placement.DEPLOYMENT
+        }
 
     @property
     def first(self) -> Traffic | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from serving.pipeline import RecommendationPipeline
+from serving.pipeline import Pipeline
 from training.catalogue import Catalogue
 from training.feedback import Feedback
 
@@ -24,8 +24,13 @@ class Engine:
     bundle: str
     version: str
     catalogue: Catalogue
-    recommend: RecommendationPipeline
-    similar: RecommendationPipeline
-    rank: RecommendationPipeline
+    recommend: Pipeline
+    similar: Pipeline
+    rank: Pipeline
     trained_at: float = 0.0
     feedback: Feedback = field(default_factory=Feedback)
+
+    def pipeline(self, name: str) -> Pipeline:
+        """By its field's name."""
+        found: Pipeline = getattr(self, name)
+        return found

@@ -11,12 +11,12 @@ from dataclasses import replace
 import numpy as np
 
 from features.memory_store import MemoryOnlineStore
-from serving.assemble import build_stages, compose
+from serving.build import compose
 from serving.config import Budgets, ServeConfig
 from serving.engine import Engine
 from serving.errors import ServingError
 from serving.http.wire import recommendation_body
-from serving.pipeline import RecommendationPipeline
+from serving.pipeline import Pipeline
 from serving.types import Int32, Query, Recommendation
 from training.bundle import Bundle
 from training.data.tables import Tables
@@ -48,7 +48,6 @@ class ServedPipeline:
         self._bundle = bundle
         self._tables = tables
         self._config = ServeConfig(bundle=bundle.manifest.version, budgets=PATIENT)
-        self._stages = build_stages(bundle, self._config)
 
     def recommend(self, cases: Cases, k: int) -> Int32:
         """int32 [n, k]: the pipeline's answers, each written as a client would get it: a bundle whose answers
@@ -65,11 +64,11 @@ class ServedPipeline:
     def retrieve(self, cases: Cases, k: int) -> Int32:
         """int32 [n, k]: the blended candidates, before ranking."""
         pipeline = self._engine(cases).recommend
-        retrieval_only = replace(pipeline, hydrators=(), scorer=None, selector=None, explainer=None)
+        retrieval_only = replace(pipeline, scorer=None, selector=None, explainer=None)
         return asyncio.run(self._answers(retrieval_only, cases, k, lambda answer: None))
 
     def _engine(self, cases: Cases) -> Engine:
-        return compose(self._bundle, self._stages, self._store(cases), self._config)
+        return compose(self._bundle, self._store(cases), self._config)
 
     def _store(self, cases: Cases) -> MemoryOnlineStore:
         """Users as they were before their held-out event: it and all that follows are left out."""
@@ -85,7 +84,7 @@ class ServedPipeline:
 
     async def _answers(
         self,
-        pipeline: RecommendationPipeline,
+        pipeline: Pipeline,
         cases: Cases,
         k: int,
         written: Callable[[Recommendation], object],
@@ -97,7 +96,7 @@ class ServedPipeline:
             if answer.degraded:
                 raise DegradedEvaluation(f"lost {', '.join(answer.degraded)} for user {query.user_id!r}")
             written(answer)
-            found[row, : len(answer.batch)] = answer.batch.item_index
+            found[row, : len(answer.shown)] = answer.shown.item_index
         return found
 
 

@@ -7,93 +7,61 @@ items that may be shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
+from serving.batch import Candidates, Queries
 from serving.expressions import CatalogueFilter
-from serving.types import CandidateBatch, Int32, Mask, Query
+from serving.types import Int32, Mask, Query
+from training.models.retrieval import Eligible
 
-Hidden = Callable[[Query], Int32]
-"""Items a query must not be answered with; a negative index names no item."""
+ELIGIBLE = "eligible"
+"""What a batch remembers its eligible items by."""
 
 
-def seen(query: Query) -> Int32:
-    """What the user has met or, where that may come again, disliked."""
+def hidden(query: Query) -> Int32:
+    """Items that the request excludes, and those that the user has met or, where that may come again,
+    disliked."""
     if query.seen == "allow":
-        return query.disliked
-    history = query.history.item_index
-    return np.concatenate((history, query.met)) if len(query.met) else history
+        return np.concatenate((query.exclude, query.disliked))
+    return np.concatenate((query.exclude, query.history.item_index, query.met))
 
 
-def excluded(query: Query) -> Int32:
-    return query.exclude
+def not_itself(query: Query) -> Int32:
+    """Items that the request excludes, and those that it names: an item is not similar to itself."""
+    return np.concatenate((query.exclude, query.items))
 
 
-def named(query: Query) -> Int32:
-    """An item is not similar to itself."""
-    return query.items
-
-
+@dataclass(frozen=True, slots=True)
 class Eligibility:
-    """What may be returned for a query: matches its filter and is not hidden. Sources get `mask` injected
-    and choose among eligible items only, so that a narrow filter still yields `count` items.
+    """What may be returned: matches the request's filter and is not hidden. A mask is made once for all
+    requests with the same filter, and once for a batch."""
 
-    `Eligibility(rules, seen, excluded)` for recommendations, `Eligibility(rules, named, excluded)` for
-    similar items.
-    """
+    rules: CatalogueFilter
 
-    def __init__(self, rules: CatalogueFilter, *hidden: Hidden) -> None:
-        self._rules = rules
-        self._hidden = hidden
-        self._latest: tuple[Query, Mask] | None = None
+    def of(self, queries: Queries) -> Eligible:
+        """Raises InvalidFilter where a filter does not fit the catalogue; who lets requests in has looked."""
+        return queries.once(ELIGIBLE, lambda: self._of(queries))
 
-    def mask(self, query: Query) -> Mask:
-        """bool [n_items], read-only; made once for all sources of a request, which ask with the same object.
-
-        Raises:
-            InvalidFilter: the query's filter does not fit the catalogue.
-        """
-        if self._latest is None or self._latest[0] is not query:
-            self._latest = query, self._mask(query)
-        return self._latest[1]
-
-    def _mask(self, query: Query) -> Mask:
-        mask = self._rules.mask(query.filter).copy()
-        for hidden in self._hidden:
-            index = hidden(query)
-            mask[index[index >= 0]] = False
-        mask.setflags(write=False)
-        return mask
+    def _of(self, queries: Queries) -> Eligible:
+        masks = np.stack([self.rules.mask(each) for each in queries.filters])
+        return Eligible(masks, queries.filter_of, queries.hidden)
 
 
-class HiddenFilter:
-    """Drops candidates that the query hides: `HiddenFilter("seen", seen)`."""
+@dataclass(frozen=True, slots=True)
+class EligibleFilter:
+    """Drops candidates that may not be returned, whatever brought them."""
 
-    def __init__(self, name: str, hidden: Hidden) -> None:
-        self.name = name
-        self._hidden = hidden
+    eligibility: Eligibility
+    name: str = "eligible"
 
-    def enabled(self, query: Query) -> bool:
-        return len(self._hidden(query)) > 0
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        return np.ones(len(queries), np.bool_)
 
-    def keep(self, query: Query, batch: CandidateBatch) -> Mask:
-        return _absent(batch.item_index, self._hidden(query))
-
-
-class ExpressionFilter:
-    """Drops candidates that do not match the query's filter expression, delisted ones always."""
-
-    name = "expression"
-
-    def __init__(self, rules: CatalogueFilter) -> None:
-        self._rules = rules
-
-    def enabled(self, query: Query) -> bool:
-        return query.filter is not None or self._rules.narrows
-
-    def keep(self, query: Query, batch: CandidateBatch) -> Mask:
-        return self._rules.mask(query.filter)[batch.item_index]
+    def keep(self, queries: Queries, candidates: Candidates) -> Mask:
+        return self.eligibility.of(queries).allows(candidates.items)
 
 
 class DuplicateFilter:
@@ -101,21 +69,12 @@ class DuplicateFilter:
 
     name = "duplicate"
 
-    def enabled(self, query: Query) -> bool:
-        return True
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        return np.ones(len(queries), np.bool_)
 
-    def keep(self, query: Query, batch: CandidateBatch) -> Mask:
-        order = np.argsort(batch.item_index, kind="stable")
-        ascending = batch.item_index[order]
-        keep = np.ones(len(batch), np.bool_)
-        keep[order[1:]] = ascending[1:] != ascending[:-1]
+    def keep(self, queries: Queries, candidates: Candidates) -> Mask:
+        key = candidates.row << 32 | candidates.item_index
+        keep = np.zeros(len(key), np.bool_)
+        keep[np.unique(key, return_index=True)[1]] = True
         return keep
-
-
-def _absent(index: Int32, hidden: Int32) -> Mask:
-    """Which of `index` are not in `hidden`: by a table of the catalogue's low end, in a tenth of the time of
-    np.isin. A negative `hidden` names no item."""
-    size = 1 + int(max(index.max(initial=-1), hidden.max(initial=-1)))
-    shown = np.ones(size, np.bool_)
-    shown[hidden[hidden >= 0]] = False
-    return shown[index]

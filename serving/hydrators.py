@@ -18,8 +18,7 @@ from training.feedback import Feedback
 
 DECODED = 1_024
 """Users whose decoded rows are kept, about 3 kB each, least recently used first out. Who asks once asks
-again: decoding took a sixth of an answer from the cache, and what models remember of a history
-(`serving.reuse`) holds as long as it is the same history."""
+again: decoding took a sixth of an answer from the cache, and whoever asks once asks again."""
 
 
 class UserHydrator:

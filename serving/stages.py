@@ -1,107 +1,115 @@
-"""The protocols a stage satisfies. `tests/contracts` holds every implementation to the laws stated here.
+"""The protocols a stage satisfies, over batches. `tests/contracts` holds every implementation to the laws
+stated here, and to this one: a batch equals its singles, within float rounding.
 
-A stage is bound in process or behind a deployment handle (`remote`); callers cannot tell which.
-`enabled` lets a stage decline a query; the executor then passes it over. It reads the query alone, never the
-stage's own state: a proxy answers for a stage that lives elsewhere.
+A stage computes; it waits for nothing. `takes` says which of the requests it is for, by the queries alone:
+its class answers for a stage that runs on another replica (`serving.build.Elsewhere`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from serving.types import CandidateBatch, Computed, Explanation, Mask, Query, Recommendation
+from serving.batch import Candidates, Queries
+from serving.types import Explanation, Float32, Mask, Query, Recommendation
+from training.models.ragged import Ragged
 
 
 class Stage(Protocol):
     @property
     def name(self) -> str: ...
 
-    def enabled(self, query: Query) -> bool: ...
-
-
-class QueryHydrator(Stage, Protocol):
-    """Fills in what the store knows of the user, with one online read."""
-
-    async def hydrate_query(self, query: Query) -> Query: ...
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        """bool [b]."""
+        ...
 
 
 class Source(Stage, Protocol):
-    """Brings candidates, best first, none twice. `personal` sources need a history or user features."""
+    """Brings candidates, best first, none twice, only eligible ones. `personal` sources need a history or
+    user features."""
 
     @property
     def personal(self) -> bool: ...
 
-    async def retrieve(self, query: Query) -> CandidateBatch: ...
+    def retrieve(self, queries: Queries) -> Candidates: ...
 
 
-class Blender(Stage, Protocol):
+class Blender(Protocol):
     """Merges what the sources brought: each item once, its source bits joined, scores calibrated to one
-    scale, quotas kept, best first. `batches[i]` is what source i brought, None where it was lost or
-    declined. Pure."""
+    scale, quotas kept, best first. `brought[i]` is what source i brought, None where it was lost for all.
+    Pure: nothing is invented."""
 
-    def blend(self, query: Query, batches: Sequence[CandidateBatch | None]) -> CandidateBatch: ...
+    @property
+    def name(self) -> str: ...
+
+    def blend(self, queries: Queries, brought: Sequence[Candidates | None]) -> Candidates: ...
 
 
 class Filter(Stage, Protocol):
-    """Says which candidates may stay: True keeps. Pure."""
+    """Says which candidates may stay, bool [n]: True keeps. Pure."""
 
-    def keep(self, query: Query, batch: CandidateBatch) -> Mask: ...
+    def keep(self, queries: Queries, candidates: Candidates) -> Mask: ...
 
 
 class Hydrator(Stage, Protocol):
-    """Adds the ranker's features; same length, same order."""
+    """Adds the columns that it `provides` from those it `requires`; the same rows in the same order."""
 
-    async def hydrate(self, query: Query, batch: CandidateBatch) -> CandidateBatch: ...
+    @property
+    def provides(self) -> tuple[str, ...]: ...
+
+    @property
+    def requires(self) -> tuple[str, ...]: ...
+
+    def hydrate(self, queries: Queries, candidates: Candidates) -> Candidates: ...
 
 
 class Scorer(Stage, Protocol):
-    """Sets `score`; same length, same order."""
+    """float32 [n]: a score of each candidate. One that is not finite is an error, never an order."""
 
-    async def score(self, query: Query, batch: CandidateBatch) -> CandidateBatch: ...
+    @property
+    def requires(self) -> tuple[str, ...]: ...
+
+    def score(self, queries: Queries, candidates: Candidates) -> Float32: ...
 
 
 class Selector(Stage, Protocol):
-    """Picks at most `query.count` distinct rows of a batch that is sorted best first, as row indices in
-    the order to show them."""
+    """Picks of each request's candidates, sorted best first, `count` distinct ones, or all where there are
+    fewer: their places in the batch, in the order to show them."""
 
-    async def select(self, query: Query, batch: CandidateBatch) -> NDArray[np.intp]: ...
+    def select(self, queries: Queries, candidates: Candidates) -> Ragged[Any]: ...
 
 
 class Explainer(Stage, Protocol):
-    """One explanation for each row of a batch that is about to be returned, faithful to its score."""
+    """For each request one explanation of each candidate that is about to be returned, faithful to its
+    score."""
 
-    async def explain(self, query: Query, batch: CandidateBatch) -> tuple[Explanation, ...]: ...
+    def explain(self, queries: Queries, candidates: Candidates) -> tuple[tuple[Explanation, ...], ...]: ...
+
+
+class QueryHydrator(Protocol):
+    """Fills in what the store knows of the user, with one online read."""
+
+    def enabled(self, query: Query) -> bool: ...
+
+    async def hydrate_query(self, query: Query) -> Query: ...
 
 
 class AnswerCache(Protocol):
-    """Keeps whole answers. It may forget any of them at any time; an answer it finds equals the one that
-    would be computed, but for what a moment's delay may change."""
+    """Answers computed before, found again by everything they depend on but the moment: that is for the
+    cache to bound."""
 
-    def find(self, query: Query) -> Recommendation | None:
-        """An answer kept for an equal query, hydrated like this one. Its query and timings are nobody's."""
-        ...
+    def find(self, query: Query) -> Recommendation | None: ...
 
     def keep(self, recommendation: Recommendation) -> None: ...
 
 
-class Together(Protocol):
-    """From retrieval to diversity for queries that wait at the same moment: for each what the stages would
-    bring it alone."""
-
-    async def compute(self, query: Query) -> Computed | None:
-        """None where the stages should be asked: nobody else waits, or what was tried failed.
-
-        Raises:
-            InvalidFilter: the query's filter does not fit the catalogue.
-        """
-        ...
-
-
-class SideEffect(Stage, Protocol):
+class SideEffect(Protocol):
     """Runs after the response has gone; its failure is counted and otherwise ignored."""
+
+    @property
+    def name(self) -> str: ...
+
+    def enabled(self, query: Query) -> bool: ...
 
     async def record(self, recommendation: Recommendation) -> None: ...

@@ -30,6 +30,7 @@ from training.data.split import leave_one_out
 from training.data.tables import Tables
 from training.evidence import decide
 from training.feedback import Feedback
+from training.models.ragged import Items, Ragged, ranges, splits
 from training.past import disliked, hidden
 
 Int32 = NDArray[np.int32]
@@ -92,10 +93,10 @@ class Dataset:
             return np.zeros((self.n_items, 1), np.float32)
         return np.ascontiguousarray(self.catalogue.features[:, self.schema.item_width - len(own) :])
 
-    def history(self, position: int) -> Int32:
-        """The items its user had before this event, oldest first."""
-        start = self.events.offsets[self.events.user_index[position]]
-        return self.events.item_index[start:position]
+    def histories(self, positions: Int64) -> Items:
+        """The items that each event's user had before it, oldest first."""
+        starts = self.events.offsets[self.events.user_index[positions]]
+        return Ragged(self.events.item_index[ranges(starts, positions)], splits(positions - starts))
 
     def hidden(self, position: int) -> Int32:
         """The items that could not be recommended to its user just before this event, for what was met."""
@@ -104,9 +105,9 @@ class Dataset:
         met = self.every.item_index[past]
         return hidden(self.feedback.seen, met, disliked(self.feedback, met, self.every.value[past]))
 
-    def now(self, position: int) -> float:
-        """When an event happened, unix seconds."""
-        return float(self.events.timestamp[position])
+    def hidden_before(self, positions: Int64) -> Items:
+        """`hidden` of each event."""
+        return Ragged.of([self.hidden(position) for position in positions.tolist()], np.int32)
 
     def hold_out(self, per_user: int) -> tuple[Int64, Int64]:
         """Training events as (older, newest): the newest `per_user` of each user at most, by `held_back`."""

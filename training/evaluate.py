@@ -90,11 +90,6 @@ class Cases:
         return self.data.events.timestamp[self.positions]
 
     @property
-    def user_features(self) -> Float32:
-        """float32 [n, schema.user_width], as of just before the event."""
-        return self.data.user_features[self.positions]
-
-    @property
     def user_ids(self) -> tuple[str, ...]:
         ids = self.data.events.user_ids
         return tuple(ids[user] for user in self.data.events.user_index[self.positions])

@@ -1,4 +1,4 @@
-"""The served pipeline's arithmetic without serving: retrieve, blend, rank, one event after another.
+"""The served pipeline's arithmetic without serving: retrieve, blend, rank, some events at a time.
 
 For figures right after training; `marquee evaluate` measures the pipeline itself.
 """
@@ -10,11 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.candidates import BaseModels, allowed
+from training.candidates import BATCH
 from training.evaluate import Cases
-from training.models.arrays import Float32, Int32
+from training.models.arrays import Float64, Int32
 from training.models.blend import Blend
+from training.models.ragged import Items, Ragged, ranked
 from training.models.ranker import AdditiveRanker
+from training.models.ranking_features import ranking_features
+from training.models.retrieval import Eligible, retrieve
+from training.models.scores import BaseModels, Scores
 from training.recipe import Recipe
 
 
@@ -28,28 +32,34 @@ class OfflineRecommender:
 
     def recommend(self, cases: Cases, k: int) -> Int32:
         """int32 [n, k]: `evaluate.Recommender`."""
-        features = self.models.features
-        found = np.full((len(cases), k), -1, np.int32)
-        for case, (history, known, now, items) in enumerate(self._candidates(cases)):
-            scores = self.ranker.score(features.compute(history, known, now, items))
-            best = items[np.argsort(-scores, kind="stable")[:k]]
-            found[case, : len(best)] = best
-        return found
+        found = []
+        for scores, now, items in self._candidates(cases):
+            score = self.ranker.score(ranking_features(scores, self.models.statistics, now, items))
+            best = ranked(items.row, score)
+            found.append(_table(Ragged(items.values[best], items.row_splits), k))
+        return np.concatenate(found)
 
     def retrieve(self, cases: Cases, k: int) -> Int32:
         """int32 [n, k]: the most probable before ranking, `evaluate.Retriever`."""
-        found = np.full((len(cases), k), -1, np.int32)
-        for case, (*_, items) in enumerate(self._candidates(cases)):
-            found[case, : len(items[:k])] = items[:k]
-        return found
+        return np.concatenate([_table(items, k) for *_, items in self._candidates(cases)])
 
-    def _candidates(self, cases: Cases) -> Iterator[tuple[Int32, Float32, float, Int32]]:
-        """History, user features, moment and blended candidates, best first, of each case."""
-        retrieval, n_items = self.models.retrieval, cases.data.n_items
-        columns = zip(cases.histories(), cases.hidden(), cases.user_features, cases.now, strict=True)
-        for history, hidden, known, now in columns:
-            free = allowed(n_items, hidden)
-            free[cases.data.catalogue.delisted] = False
-            brought = retrieval.retrieve(history, known, float(now), free, self.recipe.sizes)
-            items, _, _ = self.blend.blend(brought, self.recipe.candidates)
-            yield history, known, float(now), items
+    def _candidates(self, cases: Cases) -> Iterator[tuple[Scores, Float64, Items]]:
+        """Scores, moments and blended candidates, best first, of some cases at a time."""
+        data = cases.data
+        shown = np.ones(data.n_items, bool)
+        shown[data.catalogue.delisted] = False
+        for start in range(0, len(cases), BATCH):
+            at = cases.positions[start : start + BATCH]
+            scores = Scores(self.models, data.histories(at), data.user_features[at])
+            now = data.events.timestamp[at].astype(np.float64)
+            eligible = Eligible.all_but(data.hidden_before(at), shown)
+            found = retrieve(scores, self.models.statistics, now, eligible, self.recipe.sizes)
+            yield scores, now, self.blend.blend(found, self.recipe.candidates)[0]
+
+
+def _table(items: Items, k: int) -> Int32:
+    """int32 [b, k]: the first k of every row, then -1."""
+    place = items.row_splits[:-1, None] + np.arange(k)
+    there = place < items.row_splits[1:, None]
+    padded = np.append(items.values, np.int32(-1))
+    return np.where(there, padded[np.where(there, place, -1)], np.int32(-1))

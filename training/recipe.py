@@ -27,7 +27,7 @@ class Recipe:
         learning_rate, weight_decay: AdamW's; high decay is what keeps item embeddings from overfitting.
         warmup: share of the steps in which the learning rate rises; it falls along a cosine afterwards.
         ease_half_life, sequential_half_life: events after which an event of a history counts half.
-        sizes: source → items it brings at most. quotas: source → its best that are always kept.
+        sizes: source → items it retrieves at most. quotas: source → its best that are always kept.
         candidates: items that a blend keeps, quotas permitting; above what `sizes` add up to, all.
         list_size: candidates of a ranker's training list, the item taken among them.
         lists: ranker lists at most, drawn at random beyond. Its few hundred weights need no more.

@@ -22,7 +22,7 @@ import torch
 
 from features.schema import FeatureSchema
 from training.bundle import Component, Manifest, write_bundle
-from training.candidates import BaseModels, build_lists
+from training.candidates import build_lists
 from training.data.manifest import DataError
 from training.data.tables import Tables
 from training.dataset import Dataset, build
@@ -37,6 +37,7 @@ from training.models.arrays import Int64
 from training.models.blend import Blend
 from training.models.linear import LinearItemModel
 from training.models.ranker import AdditiveRanker
+from training.models.scores import BaseModels
 from training.models.statistics import ItemStatistics
 from training.models.two_tower import TwoTowerScorer
 from training.offline import OfflineRecommender
@@ -114,7 +115,8 @@ def train(
         clock.begin("ranking lists")
         statistics = _statistics(data)
         models = {
-            stage: BaseModels(_scorer(given, towers[stage]), *linear[stage], statistics) for stage in stages
+            stage: BaseModels.of(_scorer(given, towers[stage]), *linear[stage], statistics)
+            for stage in stages
         }
         lists = build_lists(models[HELD], data, newest, recipe)
         clock.begin("ranker")
@@ -162,8 +164,8 @@ def components(models: BaseModels, blend: Blend, ranker: AdditiveRanker) -> dict
     """What a bundle holds, by the names that serving asks for."""
     return {
         "two_tower": models.two_tower.to_component(),
-        "ease": models.ease.to_component(),
-        "sequential": models.sequential.to_component(),
+        "ease": models.linear["ease"].to_component(),
+        "sequential": models.linear["sequential"].to_component(),
         "statistics": models.statistics.to_component(),
         "blend": blend.to_component(),
         "ranker": ranker.to_component(),

@@ -21,28 +21,15 @@ from typing import Annotated
 import typer
 
 from loadtests.bench import report
-from loadtests.bench.codec import Entry, Unreadable
-from loadtests.bench.inputs import NoWorld, world
+from loadtests.bench.inputs import NoWorld, World, world
 from loadtests.bench.machine import machine
-from loadtests.bench.result import Section
+from loadtests.bench.result import Entry, Section
 from loadtests.bench.rounds import FULL, QUICK, Effort
-from loadtests.bench.world import World
 
 SUITES = {
     # name: the module that has `run(effort, world)`; in the order of the page
     name: f"loadtests.bench.suites.{name}"
-    for name in (
-        "peers",
-        "floor",
-        "cache",
-        "layers",
-        "tracing",
-        "models",
-        "retrieval",
-        "features",
-        "scale",
-        "gpu",
-    )
+    for name in ("peers", "layers", "retrieval", "features", "scale", "gpu")
 }
 
 DOCS = Path("docs")
@@ -80,7 +67,7 @@ def bench(
         try:
             report.read(target)
             shared = world(home, work, quick, _say)
-        except (NoWorld, Unreadable) as error:
+        except (NoWorld, report.Unreadable) as error:
             _fail(str(error))
         failed = [name for name in chosen if not _run(name, effort, shared, target)]
     if len(failed) < len(chosen):

@@ -10,6 +10,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,7 +21,6 @@ import pyarrow.types as pat
 from features import prepare as online
 from features.embedded import EmbeddedRedis
 from loadtests import traffic
-from loadtests.bench.world import World
 from serving.config import Budgets
 from training.manifest import BundleError, latest
 
@@ -34,19 +34,32 @@ PATIENT = Budgets(
 TINY = {"users": 300, "items": 200, "interactions": 8_000}
 """Sizes of the synthetic world of a quick run that has no home: trained in seconds."""
 
-Said = Callable[[str], None]
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What every suite measures on: one bundle and the users to ask for, the same ones for all arms.
+
+    Attributes:
+        home: a MARQUEE_HOME with prepared data, features and a bundle in service.
+        bundle: the bundle's folder.
+        work: an empty folder for this run's files.
+    """
+
+    home: Path
+    bundle: Path
+    work: Path
 
 
 class NoWorld(Exception):
     """There is nothing to measure on; the text says what to do."""
 
 
-def world(home: Path, work: Path, quick: bool, said: Said) -> World:
+def world(home: Path, work: Path, quick: bool, on_progress: Callable[[str], None]) -> World:
     """The home with its newest bundle. A quick run without one is given a small synthetic world.
 
     Args:
         work: an empty folder.
-        said: told what takes its time.
+        on_progress: called with what takes its time.
 
     Raises:
         NoWorld: the home holds no bundle, and the run is not quick.
@@ -58,7 +71,7 @@ def world(home: Path, work: Path, quick: bool, said: Said) -> World:
             raise NoWorld(
                 f"{error}; `make bench` prepares {home}, or marquee data, features and train"
             ) from None
-    said("training a small synthetic world")
+    on_progress("training a small synthetic world")
     return World(work / "home", _train_tiny(work / "home"), work)
 
 

@@ -1,16 +1,14 @@
 """Sections as Markdown. Every word about a result comes from a figure; the page claims nothing of its own.
 
-Does not belong here: files and plots.
+Does not belong here: files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
 
-from loadtests.bench.codec import Entry
 from loadtests.bench.machine import Machine
-from loadtests.bench.result import Cell, Goal, Plot, Section, Spread, Table
+from loadtests.bench.result import Cell, Entry, Goal, Spread, Table
 
 HEAD = """\
 # Performance
@@ -23,19 +21,9 @@ what and with which command it was measured.
 """
 
 
-def page(entries: Sequence[Entry], plots: PurePosixPath) -> str:
-    """The whole page.
-
-    Args:
-        plots: where the plots' files lie, seen from the page.
-    """
-    parts = [HEAD, _goals(entries), *(_entry(entry, plots) for entry in entries)]
-    return "\n".join(part for part in parts if part)
-
-
-def plot_name(section: Section, plot: Plot) -> str:
-    """The file of a plot."""
-    return f"{section.name}-{plot.name}.svg"
+def page(entries: Sequence[Entry]) -> str:
+    """The whole page."""
+    return "\n".join(part for part in (HEAD, _goals(entries), *map(_entry, entries)) if part)
 
 
 def _goals(entries: Sequence[Entry]) -> str:
@@ -53,7 +41,7 @@ def _sought(goal: Goal) -> str:
     return f"{'≤' if goal.sense == 'at most' else '≥'} {goal.reach:,g}"
 
 
-def _entry(entry: Entry, plots: PurePosixPath) -> str:
+def _entry(entry: Entry) -> str:
     section = entry.section
     parts = [f"## {section.title}\n", f"{_run(entry)}\n"]
     if section.skipped:
@@ -61,7 +49,6 @@ def _entry(entry: Entry, plots: PurePosixPath) -> str:
     if section.text:
         parts.append(f"{section.text.strip()}\n")
     parts += [_titled(one) for one in section.tables]
-    parts += [f"![{plot.title}]({plots / plot_name(section, plot)})\n" for plot in section.plots]
     return "\n".join(parts)
 
 
@@ -75,9 +62,8 @@ def _machine(machine: Machine) -> str:
     libraries = ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
     gpu = f", {machine.gpu}" if machine.gpu else ""
     return (
-        f"{machine.cpu}, {machine.cores} cores, {machine.memory / 2**30:.0f} GiB{gpu}, "
-        f"{machine.bandwidth / 1e9:.1f} GB/s of memory read; Linux {machine.kernel}, "
-        f"Python {machine.python}, {libraries}"
+        f"{machine.cpu}, {machine.cores} cores, {machine.memory / 2**30:.0f} GiB{gpu}; "
+        f"Linux {machine.kernel}, Python {machine.python}, {libraries}"
     )
 
 

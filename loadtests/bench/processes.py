@@ -95,62 +95,34 @@ def _last_words(said: IO[bytes]) -> str:
     return said.read().decode(errors="replace")[-2_000:].strip() or "it said nothing"
 
 
-def tree(*roots: int) -> list[psutil.Process]:
-    """The living processes with these ids and all below them, each once."""
-    found: dict[int, psutil.Process] = {}
-    for root in roots:
-        with suppress(*_GONE):
-            process = psutil.Process(root)
-            found |= {member.pid: member for member in (process, *process.children(recursive=True))}
-    return [member for member in found.values() if member.is_running()]
+def tree(root: int) -> list[psutil.Process]:
+    """The living processes with this id and all below it."""
+    with suppress(*_GONE):
+        process = psutil.Process(root)
+        return [member for member in (process, *process.children(recursive=True)) if member.is_running()]
+    return []
 
 
-def children(name: str) -> list[psutil.Process]:
-    """This process's own children of that name: servers that suites start by other means."""
-    return [child for child in psutil.Process().children() if child.name() == name]
-
-
-def cpu_seconds(*roots: int) -> float:
-    """CPU time of the trees so far, user and system, seconds; of ended children once they are waited for."""
+def cpu_seconds(root: int) -> float:
+    """CPU time of the tree so far, user and system, seconds; of ended children once they are waited for."""
     total = 0.0
-    for process in tree(*roots):
+    for process in tree(root):
         with suppress(*_GONE):
             used = process.cpu_times()
             total += used.user + used.system + used.children_user + used.children_system
     return total
 
 
-def pss(*roots: int) -> dict[str, int]:
-    """Process name → proportional set size, bytes, of the trees; equal names are added up. A page shared by n
-    processes counts a n-th in each (proc(5), smaps_rollup), so that sums are true."""
-    found: dict[str, int] = {}
-    for process in tree(*roots):
+def pss(root: int) -> int:
+    """Proportional set size of the tree, bytes. A page shared by n processes counts a n-th in each (proc(5),
+    smaps_rollup), so that the sum is true."""
+    total = 0
+    for process in tree(root):
         with suppress(*_GONE, FileNotFoundError, ProcessLookupError):
             rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii")
-            name = label(process.name(), process.cmdline())
-            found[name] = found.get(name, 0) + _pss_bytes(rollup)
-    return found
-
-
-def _pss_bytes(rollup: str) -> int:
-    found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
-    return int(found[1]) << 10 if found else 0
-
-
-def label(name: str, command: Sequence[str]) -> str:
-    """What to call a process: the title it has set (`ray::...`), a Python program's script or module, else
-    its name."""
-    if command and command[0].startswith("ray::"):
-        return command[0]
-    if not name.startswith("python"):
-        return name
-    arguments = iter(command[1:])
-    for argument in arguments:
-        if argument == "-m":
-            return next(arguments, name)
-        if not argument.startswith("-"):
-            return Path(argument).name
-    return name
+            found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+            total += int(found[1]) << 10 if found else 0
+    return total
 
 
 def stop(pid: int, timeout_s: float = STOP_S) -> None:

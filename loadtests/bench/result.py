@@ -4,9 +4,10 @@ are written is `report`'s."""
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from loadtests.bench.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,9 @@ class Spread:
         """The ratio, round by round: both were measured in the same rounds."""
         return Spread(tuple(mine / theirs for mine, theirs in zip(self.values, other.values, strict=True)))
 
-    def minus(self, other: Spread) -> Spread:
-        """The difference, round by round."""
-        return Spread(tuple(mine - theirs for mine, theirs in zip(self.values, other.values, strict=True)))
+    def times(self, factor: float) -> Spread:
+        """The same in another unit."""
+        return Spread(tuple(factor * value for value in self.values))
 
 
 Cell = Spread | float | int | str
@@ -67,18 +68,6 @@ class Goal:
 
 
 @dataclass(frozen=True, slots=True)
-class Plot:
-    """Lines over a common axis; `lines` maps a name to its (x, y) points."""
-
-    name: str
-    title: str
-    x: str
-    y: str
-    lines: Mapping[str, Sequence[tuple[float, float]]]
-    log: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Section:
     """One suite's part of the page.
 
@@ -92,5 +81,23 @@ class Section:
     text: str
     tables: tuple[Table, ...] = ()
     goals: tuple[Goal, ...] = ()
-    plots: tuple[Plot, ...] = ()
     skipped: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One section and how it came about.
+
+    Attributes:
+        date: UTC, ISO 8601.
+        command: that measures it again.
+        quick: measured in the short form, whose figures mean little.
+        seconds: that the suite took.
+    """
+
+    section: Section
+    date: str
+    command: str
+    quick: bool
+    seconds: float
+    machine: Machine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -48,7 +48,7 @@ def in_turn(arms: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[
     return found
 
 
-def spread_of(found: list[T], figure: Callable[[T], float]) -> Spread:
+def spread_of(found: Sequence[T], figure: Callable[[T], float]) -> Spread:
     return Spread(tuple(figure(one) for one in found))
 
 

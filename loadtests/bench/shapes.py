@@ -14,7 +14,6 @@ import torch
 from features.memory_store import MemoryOnlineStore
 from features.schema import FeatureSchema
 from training.bundle import Bundle, Manifest
-from training.candidates import BaseModels
 from training.data.synthetic import synthesize
 from training.data.tables import Tables
 from training.dataset import Dataset, build
@@ -23,8 +22,9 @@ from training.models.arrays import Float32
 from training.models.blend import Blend, Calibration
 from training.models.linear import LinearItemModel
 from training.models.ranker import AdditiveRanker
-from training.models.ranking_features import RankingFeatures
+from training.models.ranking_features import NAMES
 from training.models.retrieval import SOURCES
+from training.models.scores import BaseModels
 from training.models.statistics import ItemStatistics
 from training.models.two_tower import TwoTowerScorer
 from training.recipe import Recipe
@@ -64,7 +64,7 @@ def shaped(users: int, items: int, seed: int = 0) -> Shaped:
     data = build(tables, schema)
     rng = np.random.default_rng(seed)
     ease, sequential = _linear(rng, items), _linear(rng, items)
-    models = BaseModels(_two_tower(data, seed), ease, sequential, _statistics(data))
+    models = BaseModels.of(_two_tower(data, seed), ease, sequential, _statistics(data))
     blend = Blend({name: Calibration(-3.0, 1.0) for name in SOURCES}, Recipe().quotas)
     bundle = Bundle(_manifest(data), schema, data.catalogue, components(models, blend, _ranker(rng)))
     return Shaped(bundle, tables)
@@ -86,9 +86,8 @@ def _statistics(data: Dataset) -> ItemStatistics:
 
 
 def _ranker(rng: np.random.Generator) -> AdditiveRanker:
-    names = RankingFeatures.names
-    knots = [np.linspace(-5, 5, KNOTS, dtype=np.float32) for _ in names]
-    return AdditiveRanker(names, knots, [rng.standard_normal(KNOTS).astype(np.float32) for _ in names], 0.0)
+    knots = [np.linspace(-5, 5, KNOTS, dtype=np.float32) for _ in NAMES]
+    return AdditiveRanker(NAMES, knots, [rng.standard_normal(KNOTS).astype(np.float32) for _ in NAMES], 0.0)
 
 
 MADE = "2020-01-01T00:00:00+00:00"

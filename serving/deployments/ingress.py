@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from serving.config import ServeConfig
 from serving.deployments.exposition import GaugeFile, exposition
-from serving.deployments.shell import follower, observed, one_thread, reconfigured
+from serving.deployments.replica import follower, observed, one_thread, reconfigured
+from serving.deployments.stage_client import Stages
 from serving.http.admin import Admin, add_admin_routes
 from serving.http.api import create_api
 from serving.observe import freshness
@@ -30,17 +31,13 @@ if TYPE_CHECKING:
 
 
 class Ingress:
-    """A stage without a handle runs in this replica."""
+    """A stage in no group runs in this replica."""
 
-    def __init__(
-        self,
-        config: ServeConfig,
-        retrieval: DeploymentHandle[Any] | None = None,
-        ranking: DeploymentHandle[Any] | None = None,
-        diversity: DeploymentHandle[Any] | None = None,
-        explain: DeploymentHandle[Any] | None = None,
-    ) -> None:
-        from serving.deployments.loading import EngineLoader, Handles  # imports Feast
+    def __init__(self, config: ServeConfig, groups: Mapping[Stages, DeploymentHandle[Any]]) -> None:
+        """Args:
+        groups: the stages of each group of replicas → its handle.
+        """
+        from serving.deployments.loading import EngineLoader, pickled_in_c  # imports Feast
 
         one_thread()
         observed(config)
@@ -49,9 +46,8 @@ class Ingress:
         self._metrics = PrometheusRecorder()
         bundles = BundleMetrics(self._metrics.registry)
         self._live = Live(bundles, Shadows(config.shadow, bundles))
-        handles = Handles(retrieval, ranking, diversity, explain).pickled_in_c()
         self._redis_url = settings.needed_redis_url()
-        self._loader = EngineLoader(config, handles, self._redis_url, self._metrics)
+        self._loader = EngineLoader(config, pickled_in_c(groups), self._redis_url, self._metrics)
         self._service: InService[Engine] = InService(self._load, self._swapped, bundles.refused)
         self._following = following = follower(self._service, config)
         if following is not None:

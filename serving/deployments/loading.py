@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,29 +19,16 @@ from features.cached import online_store
 from features.marker import materialized
 from features.schema import FeatureSchema
 from features.store import OnlineStore, OnlineStoreError
-from serving.assemble import (
-    Stages,
-    build_explainer,
-    build_ranker,
-    build_selector,
-    build_sources,
-    build_stages,
-    compose,
-)
+from serving.build import STAGES, Placement, compose
 from serving.config import ServeConfig
-from serving.deployments.hops import SHARE_OF_TIME, Hop
-from serving.deployments.remote import RemoteExplainer, RemoteScorer, RemoteSelector, remote_sources
-from serving.diversity.mmr import MMRSelector
+from serving.deployments.stage_client import StageClient, Stages
 from serving.engine import Engine
 from serving.errors import ServingError, Unavailable
-from serving.explain.attribution import RankerExplainer
 from serving.http.wire import recommendation_body
-from serving.microbatch import MicroBatcher
 from serving.observe.metrics import NullRecorder, Recorder
-from serving.pipeline import FEATURES, RecommendationPipeline
-from serving.ranking.ranker import AdditiveScorer
-from serving.stages import Source
-from serving.traffic.table import OtherBundle
+from serving.pipeline import Pipeline
+from serving.program import THREADS, Here, Runner
+from serving.steps import FEATURES
 from serving.types import Diversity, History, Query
 from training.bundle import Bundle, read_bundle
 
@@ -71,36 +59,30 @@ class WarmUpFailed(ServingError):
     """An engine did not answer, or not without losing a stage."""
 
 
-@dataclass(frozen=True, slots=True)
-class Handles:
-    """Where stages run; None places a stage in this replica."""
-
-    retrieval: DeploymentHandle[Any] | None = None
-    ranking: DeploymentHandle[Any] | None = None
-    diversity: DeploymentHandle[Any] | None = None
-    explain: DeploymentHandle[Any] | None = None
-
-    def __bool__(self) -> bool:
-        return any((self.retrieval, self.ranking, self.diversity, self.explain))
-
-    def pickled_in_c(self) -> Handles:
-        """The same, but what crosses is pickled as it is: Ray Serve's default looks at each object in Python,
-        for functions and classes that never cross here, and takes twice as long."""
-        return Handles(*map(_pickled, (self.retrieval, self.ranking, self.diversity, self.explain)))
+Groups = Mapping[Stages, "DeploymentHandle[Any]"]
+"""The stages of each group that runs on replicas of its own → its handle."""
 
 
-def _pickled(handle: DeploymentHandle[Any] | None) -> DeploymentHandle[Any] | None:
-    if handle is None:
-        return None
-    return handle.options(request_serialization="pickle", response_serialization="pickle")
+def pickled_in_c(groups: Groups) -> Groups:
+    """The same, but what crosses is pickled as it is: Ray Serve's default looks at each object in Python, for
+    functions and classes that never cross here, and takes twice as long."""
+    return {
+        stages: handle.options(request_serialization="pickle", response_serialization="pickle")
+        for stages, handle in groups.items()
+    }
 
 
 @dataclass
 class EngineLoader:
+    """Attributes:
+    groups: the stages that run elsewhere.
+    """
+
     config: ServeConfig
-    handles: Handles
+    groups: Groups
     redis_url: str
     recorder: Recorder
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "stages"))
     _store: tuple[str, OnlineStore] | None = field(default=None, repr=False)
 
     async def load(self, url: str, *, whole: bool) -> Engine:
@@ -114,10 +96,8 @@ class EngineLoader:
         store = await asyncio.to_thread(self._open_store, bundle.schema)
         await _connected(store)
         within_s = MOUNTED_S if whole and self.config.traffic_file else WARM_UP_S
-        stages = await self._stages(bundle, within_s)
-        together = MicroBatcher(stages.vectorised) if stages.vectorised else None
-        engine = compose(bundle, stages, store, self.config, self.recorder, together)
-        if lost := ", ".join(sorted(await _warm_up(engine, WHOLE_ROUNDS if self.handles else 1, within_s))):
+        engine = await asyncio.to_thread(self._composed, bundle, store)
+        if lost := ", ".join(sorted(await _warm_up(engine, WHOLE_ROUNDS if self.groups else 1, within_s))):
             if whole:
                 raise WarmUpFailed(f"bundle {engine.version} answers only without {lost}")
             log.warning("bundle %s answers, but without %s", engine.version, lost)
@@ -137,53 +117,20 @@ class EngineLoader:
             self._store = fingerprint, online_store(schema, self.redis_url, self.config.cache.rows)
         return self._store[1]
 
-    async def _stages(self, bundle: Bundle, within_s: float) -> Stages:
-        """Each stage where its placement says."""
-        config, version = self.config, bundle.manifest.version
-        if not self.handles:
-            return await asyncio.to_thread(build_stages, bundle, config)
-        budgets = config.budgets
-        hydrators, scorer = (
-            ((), RemoteScorer(version, AdditiveScorer, _hop(self.handles.ranking, "score", budgets.ranker)))
-            if self.handles.ranking
-            else await asyncio.to_thread(build_ranker, bundle, config)
-        )
-        return Stages(
-            sources=await self._sources(bundle, within_s),
-            hydrators=hydrators,
-            scorer=scorer,
-            selector=RemoteSelector(
-                version, MMRSelector, _hop(self.handles.diversity, "select", budgets.diversity)
-            )
-            if self.handles.diversity
-            else await asyncio.to_thread(build_selector, bundle, config),
-            explainer=RemoteExplainer(
-                version, RankerExplainer, _hop(self.handles.explain, "explain", budgets.explainer)
-            )
-            if self.handles.explain
-            else await asyncio.to_thread(build_explainer, bundle, config),
-        )
+    def _composed(self, bundle: Bundle, store: OnlineStore) -> Engine:
+        groups = self.groups
+        here = [stage for stage in STAGES if all(stage not in group for group in groups)]
+        version = bundle.manifest.version
 
-    async def _sources(self, bundle: Bundle, within_s: float) -> tuple[Source, ...]:
-        if self.handles.retrieval is None:
-            return await asyncio.to_thread(build_sources, bundle, self.config)
-        version, retriever = bundle.manifest.version, self.handles.retrieval
-        async for _ in _tries(within_s):
-            try:
-                infos = await retriever.describe.remote(version)
-            except OtherBundle as error:
-                log.info("waiting for the retriever: %s", error)
-            else:
-                budget_s = self.config.budgets.source / 1e3
-                # The replica bounds each source, so that a request of which one hangs keeps the others.
-                call = Hop(retriever.each.remote, "retrieve", within_s=budget_s, budget_s=budget_s)
-                return remote_sources(version, infos, call, budget_s)
-        raise WarmUpFailed(f"no retriever took bundle {version} within {within_s:g} s")
+        def elsewhere(pipeline: str) -> dict[str, Runner]:
+            clients = {
+                group: StageClient(handle.run.remote, version, pipeline, group)
+                for group, handle in groups.items()
+            }
+            return {stage: client for group, client in clients.items() for stage in group}
 
-
-def _hop(handle: DeploymentHandle[Any], method: str, budget_ms: float) -> Hop:
-    budget_s = budget_ms / 1e3
-    return Hop(handle.each.remote, method, within_s=SHARE_OF_TIME * budget_s, budget_s=budget_s)
+        placement = Placement(here, Here(self._pool), elsewhere)
+        return compose(bundle, store, self.config, self.recorder, placement)
 
 
 def _online_fingerprint(redis_url: str) -> str | None:
@@ -233,7 +180,7 @@ async def _warm_up(engine: Engine, rounds: int, within_s: float) -> set[str]:
     return lost
 
 
-async def _lost(pipeline: RecommendationPipeline, engine: Engine) -> set[str]:
+async def _lost(pipeline: Pipeline, engine: Engine) -> set[str]:
     """What one round lost. Lost features do not count: the store is not the bundle's. Answers are written as
     clients get them; one that cannot be written is the bundle's fault, and its error goes on.
 

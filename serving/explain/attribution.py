@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from serving.batch import Candidates, Queries
+from serving.columns import RankingHydrator, rows_of
 from serving.explain.reasons import (
     ANCHOR_FEATURE,
     CHOSEN,
@@ -23,11 +25,10 @@ from serving.explain.reasons import (
     rated_highly,
     strongest_anchors,
 )
-from serving.types import CandidateBatch, Contribution, Explanation, Float32, Int32, Query
+from serving.types import Contribution, Explanation, Float32, History, Int32, Mask
 from training.feedback import Feedback
 from training.models.linear import LinearItemModel
 from training.models.ranker import AdditiveRanker
-from training.models.ranking_features import RankingFeatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class RankerExplainer:
 
     def __init__(
         self,
-        features: RankingFeatures,
+        hydrator: RankingHydrator,
         ranker: AdditiveRanker,
         anchors: dict[str, LinearItemModel],
         titles: tuple[str, ...],
@@ -51,12 +52,13 @@ class RankerExplainer:
         feedback: Feedback,
     ) -> None:
         """Args:
+        hydrator: makes the ranker's columns where candidates come without: from a ranker that runs elsewhere.
         anchors: family of `reasons.ANCHOR_FEATURE` → the model that this feature is the score of.
         titles: what a sentence calls item i.
         terms: contributions returned with an item.
         feedback: what values mean.
         """
-        self._features = features
+        self._hydrator = hydrator
         self._ranker = ranker
         self._anchors = anchors
         self._titles = titles
@@ -64,26 +66,37 @@ class RankerExplainer:
         self._feedback = feedback
         self._outer = tuple(outer(knots) for knots in ranker.knots)
 
-    def enabled(self, query: Query) -> bool:
-        return len(query.history) > 0
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        with_history: Mask = queries.histories.item_index.lengths > 0
+        return with_history
 
-    async def explain(self, query: Query, batch: CandidateBatch) -> tuple[Explanation, ...]:
-        features = batch.features
-        if features is None:  # the ranker runs elsewhere and sent scores only
-            features = self._features.compute(
-                query.history.item_index, query.user_features, query.now, batch.item_index
-            )
-        contributions = self._ranker.contributions(features)
-        said = self._anchored(query, batch.item_index, features, contributions)
+    def explain(self, queries: Queries, candidates: Candidates) -> tuple[tuple[Explanation, ...], ...]:
+        if not candidates.columns:
+            candidates = self._hydrator.hydrate(queries, candidates)
+        values = rows_of(candidates, self._ranker.names)
+        contributions = self._ranker.contributions(values)
         return tuple(
-            self._explain_one(item, features[row], contributions[row], {f: said[f][row] for f in said})
-            for row, item in enumerate(batch.item_index.tolist())
+            self._of_one(
+                queries.histories[row], queries.disliked[row], candidates.item_index[at], values[at],
+                contributions[at],
+            )
+            for row, at in enumerate(map(slice, candidates.row_splits[:-1], candidates.row_splits[1:]))
+        )  # fmt: skip
+
+    def _of_one(
+        self, history: History, disliked: Int32, items: Int32, values: Float32, contributions: Float32
+    ) -> tuple[Explanation, ...]:
+        said = self._anchored(history, disliked, items, values, contributions)
+        return tuple(
+            self._explain_one(item, values[row], contributions[row], {f: said[f][row] for f in said})
+            for row, item in enumerate(items.tolist())
         )
 
     def _explain_one(
         self, item: int, values: Float32, contributions: Float32, anchored: dict[str, _Anchored | None]
     ) -> Explanation:
-        names = self._features.names
+        names = self._ranker.names
         strongest = np.argsort(-np.abs(contributions), kind="stable")[: self._terms].tolist()
         terms = tuple(Contribution(names[f], float(values[f]), float(contributions[f])) for f in strongest)
         families = raising(names, contributions)
@@ -96,15 +109,14 @@ class RankerExplainer:
         return Explanation(next(plain, None), None, terms)
 
     def _anchored(
-        self, query: Query, items: Int32, values: Float32, contributions: Float32
+        self, history: History, disliked: Int32, items: Int32, values: Float32, contributions: Float32
     ) -> dict[str, list[_Anchored | None]]:
         """Family → for each item the event to name: without its term the ranker's score would be lower."""
-        history = query.history
-        high, may = rated_highly(history), nameable(self._feedback, history, query.disliked)
+        high, may = rated_highly(history), nameable(self._feedback, history, disliked)
         said: dict[str, list[_Anchored | None]] = {}
         for family, model in self._anchors.items():
             anchors = strongest_anchors(model, history, items, may)
-            feature = self._features.names.index(ANCHOR_FEATURE[family])
+            feature = self._ranker.names.index(ANCHOR_FEATURE[family])
             without = self._ranker.terms(feature, values[:, feature] - anchors.term)
             carried = (anchors.term > 0) & (without < contributions[:, feature])
             said[family] = [
@@ -120,7 +132,7 @@ class RankerExplainer:
         return family in PLAIN and any(
             contribution > 0 and (value < low if name in LOW else value > high)
             for name, value, contribution, (low, high) in zip(
-                self._features.names, values.tolist(), contributions.tolist(), self._outer, strict=True
+                self._ranker.names, values.tolist(), contributions.tolist(), self._outer, strict=True
             )
             if FAMILY.get(name) == family
         )

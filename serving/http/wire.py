@@ -183,7 +183,7 @@ def _body(recommendation: Recommendation, engine: Engine, more: Mapping[str, obj
 
 
 def _items(recommendation: Recommendation, catalogue: Catalogue) -> list[Item]:
-    batch = recommendation.batch
+    batch = recommendation.shown
     score = batch.retrieval_score if batch.score is None else batch.score
     explanations: Sequence[Explanation | None] = recommendation.explanations or (None,) * len(batch)
     names = {bits: _sources(bits, recommendation.sources) for bits in set(batch.source.tolist())}

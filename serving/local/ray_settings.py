@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from serving.config import DeploymentConfig, Placement, ServeConfig
+from serving.config import DeploymentConfig, ServeConfig
 
 LOGICAL_CPUS = 2
 """CPUs declared to Ray. On one machine they only decide placement, so reservations are scaled down to fit;
@@ -87,9 +87,8 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def placed(config: ServeConfig) -> dict[str, DeploymentConfig]:
-    """The deployments there will be: the ingress, and the stages that are placed apart."""
-    apart = {stage for stage, where in config.placement.model_dump().items() if where is Placement.DEPLOYMENT}
-    return {stage: getattr(config.deployments, stage) for stage in ("ingress", *sorted(apart))}
+    """The deployments there will be: the ingress, and the groups apart."""
+    return {"ingress": config.deployments.ingress} | {name: size for name, (_, size) in config.apart.items()}
 
 
 def fitted(config: ServeConfig, cpus: float) -> ServeConfig:

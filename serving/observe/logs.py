@@ -95,7 +95,7 @@ def recommended(recommendation: Recommendation, version: str) -> None:
         exchange.fields = {
             "tier": recommendation.tier,
             "bundle": version,
-            "items": len(recommendation.batch),
+            "items": len(recommendation.shown),
             "degraded": recommendation.degraded,
         }
 

@@ -10,22 +10,18 @@ Does not belong here: FastAPI's own tracing, whose preparations are paid by requ
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, NoOpTracer, Span, SpanKind, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from serving.state import Loss, Timing
 from serving.types import Query
-
-S = TypeVar("S")
-P = ParamSpec("P")
-R = TypeVar("R")
 
 W3C = TraceContextTextMapPropagator()
 CARRIED = {b"traceparent": "traceparent", b"tracestate": "tracestate"}
@@ -125,34 +121,40 @@ def lost(stage: str, reason: str) -> None:
     """Says in the current span what was lost within it, and the class of the error."""
     current = trace.get_current_span()
     if current.is_recording():
-        current.add_event("lost", {"marquee.stage": stage, "error.type": reason})
-        current.set_status(StatusCode.ERROR, reason)
+        _mark_lost(current, stage, reason)
 
 
 def carried(query: Query) -> Query:
-    """The query as it goes to another replica: with the current span, where that is recorded."""
+    """The query as it goes into a batch: with the current span, where that is recorded."""
     current = trace.get_current_span()
     return replace(query, traceparent=traceparent(current)) if current.is_recording() else query
 
 
-def continued(
-    method: Callable[Concatenate[S, str, Query, P], Awaitable[R]],
-) -> Callable[Concatenate[S, str, Query, P], Awaitable[R]]:
-    """A replica's method (version, query, …) as a span of the trace that the query carries."""
+def stages(traceparents: Sequence[str | None], timings: Sequence[Timing], lost: Sequence[Loss]) -> None:
+    """A span a stage for each traced request of a batch, after they ran on this machine.
 
-    @wraps(method)
-    async def traced(self: S, version: str, query: Query, *args: P.args, **kwargs: P.kwargs) -> R:
-        if query.traceparent is None:
-            return await method(self, version, query, *args, **kwargs)
-        parent = W3C.extract({"traceparent": query.traceparent}, Context())
-        with _tracer.start_as_current_span(
-            method.__qualname__,
-            context=parent,
-            kind=SpanKind.SERVER,
-            attributes={"marquee.bundle": version},
-            record_exception=False,
-            set_status_on_exception=False,
-        ):
-            return await method(self, version, query, *args, **kwargs)
+    Args:
+        traceparents: of each request; the parents of its spans.
+        timings, lost: of the batch.
+    """
+    wall_ns = time.time_ns() - time.monotonic_ns()
+    for row, traceparent in enumerate(traceparents):
+        if traceparent is None:
+            continue
+        parent = W3C.extract({"traceparent": traceparent}, Context())
+        reasons = {loss.stage: loss.reason for loss in lost if row in loss.rows}
+        for timing in timings:
+            if not timing.rows[row]:
+                continue
+            began_ns = wall_ns + int(timing.began * 1e9)
+            span = _tracer.start_span(timing.stage, context=parent, start_time=began_ns)
+            span.set_attribute("marquee.candidates.in", int(timing.candidates_in[row]))
+            span.set_attribute("marquee.candidates.out", int(timing.candidates_out[row]))
+            if timing.stage in reasons:
+                _mark_lost(span, timing.stage, reasons[timing.stage])
+            span.end(end_time=began_ns + int(timing.seconds * 1e9))
 
-    return cast(Callable[Concatenate[S, str, Query, P], Awaitable[R]], traced)  # typeshed's wraps is stricter
+
+def _mark_lost(span: Span, stage: str, reason: str) -> None:
+    span.add_event("lost", {"marquee.stage": stage, "error.type": reason})
+    span.set_status(StatusCode.ERROR, reason)

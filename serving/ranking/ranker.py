@@ -1,40 +1,30 @@
-"""The ranker as stages: its features as a hydrator, its additive score as a scorer. The computations are
-the ones training used (`training.models`)."""
+"""The additive ranker as a scorer."""
 
 from __future__ import annotations
 
-from serving.types import CandidateBatch, Query
+from dataclasses import dataclass
+
+from serving.batch import Candidates, Queries
+from serving.columns import rows_of
+from serving.types import Float32, Mask
 from training.models.ranker import AdditiveRanker
-from training.models.ranking_features import RankingFeatures
 
 
-class RankingHydrator:
-    name = "ranking_features"
-
-    def __init__(self, features: RankingFeatures) -> None:
-        self._features = features
-
-    def enabled(self, query: Query) -> bool:
-        return len(query.history) > 0
-
-    async def hydrate(self, query: Query, batch: CandidateBatch) -> CandidateBatch:
-        return batch.with_features(
-            self._features.compute(query.history.item_index, query.user_features, query.now, batch.item_index)
-        )
-
-
+@dataclass(frozen=True, slots=True)
 class AdditiveScorer:
-    """Declines users without a history: it was trained on none, and popularity serves them better."""
+    """Is not for users without a history: it was trained on none, and popularity serves them better."""
 
-    name = "additive"
+    ranker: AdditiveRanker
+    name: str = "additive"
 
-    def __init__(self, ranker: AdditiveRanker) -> None:
-        self._ranker = ranker
+    @property
+    def requires(self) -> tuple[str, ...]:
+        return self.ranker.names
 
-    def enabled(self, query: Query) -> bool:
-        return len(query.history) > 0
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        with_history: Mask = queries.histories.item_index.lengths > 0
+        return with_history
 
-    async def score(self, query: Query, batch: CandidateBatch) -> CandidateBatch:
-        if batch.features is None:
-            raise ValueError("the batch has no features; hydrate it first")
-        return batch.with_score(self._ranker.score(batch.features))
+    def score(self, queries: Queries, candidates: Candidates) -> Float32:
+        return self.ranker.score(rows_of(candidates, self.ranker.names))

@@ -1,16 +1,15 @@
-"""Blenders: what several sources brought becomes one batch, each item once, best first."""
+"""Blenders: what several sources brought becomes one list a request, each item once, best first."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import reduce
 
 import numpy as np
-from numpy.typing import NDArray
 
-from serving.types import CandidateBatch, Int32, Query
+from serving.batch import Candidates, Queries, UInt32
+from training.models.arrays import Int64
 from training.models.blend import Blend
+from training.models.ragged import splits
 
 
 class CalibratedBlender:
@@ -28,19 +27,19 @@ class CalibratedBlender:
             (theirs, sources.index(name)) for theirs, name in enumerate(model.names) if name in sources
         )
 
-    def enabled(self, query: Query) -> bool:
-        return True
-
-    def blend(self, query: Query, batches: Sequence[CandidateBatch | None]) -> CandidateBatch:
-        brought = {
-            name: (batch.item_index, batch.retrieval_score)
-            for name, batch in zip(self._sources, batches, strict=True)
-            if batch is not None
+    def blend(self, queries: Queries, brought: Sequence[Candidates | None]) -> Candidates:
+        scored = {
+            name: (found.items, found.retrieval_score)
+            for name, found in zip(self._sources, brought, strict=True)
+            if found is not None
         }
-        items, probability, bits = self._model.blend(brought, max(self._limit, query.count))
-        return CandidateBatch(items, self._as_numbered_here(bits), probability)
+        if not scored:
+            return Candidates.empty(len(queries))
+        limit: Int64 = np.maximum(self._limit, queries.count).astype(np.int64)
+        items, probability, bits = self._model.blend(scored, limit)
+        return Candidates(items.row_splits, items.values, self._as_numbered_here(bits), probability)
 
-    def _as_numbered_here(self, bits: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    def _as_numbered_here(self, bits: UInt32) -> UInt32:
         """The model's source bits, moved to where the pipeline has these sources."""
         if all(theirs == ours for theirs, ours in self._moves):
             return bits
@@ -57,26 +56,26 @@ class Cascade:
 
     name = "cascade"
 
-    def enabled(self, query: Query) -> bool:
-        return True
-
-    def blend(self, query: Query, batches: Sequence[CandidateBatch | None]) -> CandidateBatch:
-        kept: list[CandidateBatch] = []
-        taken, floor = np.empty(0, np.int32), np.float32(np.inf)
-        for batch in batches:
-            if batch is None:
-                continue
-            new = batch.take(np.isin(batch.item_index, taken, invert=True))
-            if len(new):
-                drop = max(np.float32(0), new.retrieval_score.max() - floor)
-                lowered = np.minimum(new.retrieval_score - drop, floor)
-                kept.append(replace(new, retrieval_score=lowered))
-                taken, floor = np.concatenate([taken, new.item_index]), lowered.min()
-        every = CandidateBatch.concat(kept)
-        return replace(every, source=_source_bits(every.item_index, batches))
-
-
-def _source_bits(items: Int32, batches: Sequence[CandidateBatch | None]) -> NDArray[np.uint32]:
-    """For each item, the bits of all sources that brought it, as the pipeline numbers them."""
-    bits = [np.isin(items, b.item_index) * b.source[:1].max(initial=0) for b in batches if b is not None]
-    return reduce(np.bitwise_or, bits, np.zeros(len(items), np.uint32)).astype(np.uint32)
+    def blend(self, queries: Queries, brought: Sequence[Candidates | None]) -> Candidates:
+        found = [each for each in brought if each is not None and len(each.item_index)]
+        if not found:
+            return Candidates.empty(len(queries))
+        key = np.concatenate([each.row << 32 | each.item_index for each in found])
+        keys, first, of = np.unique(key, return_index=True, return_inverse=True)
+        bits = np.zeros(len(keys), np.uint32)
+        np.bitwise_or.at(bits, of, np.concatenate([each.source for each in found]))
+        score = np.concatenate([each.retrieval_score for each in found])[first]
+        rank = np.repeat(np.arange(len(found)), [len(each.item_index) for each in found])[first]
+        row = keys >> 32
+        floor = np.full(len(queries), np.inf, np.float32)
+        for level in range(len(found)):
+            here = rank == level
+            highest = np.full(len(queries), -np.inf, np.float32)
+            np.maximum.at(highest, row[here], score[here])
+            drop = np.maximum(np.float32(0), np.where(np.isfinite(floor), highest - floor, 0))
+            score[here] = np.minimum(score[here] - drop[row[here]], floor[row[here]])
+            np.minimum.at(floor, row[here], score[here])
+        order = np.lexsort((first, rank, row))  # sources bring their best first
+        lengths = np.bincount(row, minlength=len(queries))
+        items = (keys[order] & 0xFFFFFFFF).astype(np.int32)
+        return Candidates(splits(lengths), items, bits[order], score[order])

@@ -1,25 +1,37 @@
-"""The items a request names, to be ranked: by popularity until a ranker has its say, ties as named."""
+"""The items that requests name, to be ranked: by popularity until a ranker has its say, ties as named."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 
-from serving.types import CandidateBatch, Query
+from serving.batch import Candidates, Queries
+from serving.types import Float32, Mask
+from training.models.ragged import Ragged, ranked, splits
 from training.models.statistics import ItemStatistics
 
 
+@dataclass(frozen=True, slots=True)
 class NamedItems:
-    name = "named"
-    personal = False
+    statistics: ItemStatistics
+    name: str = "named"
+    personal: ClassVar[bool] = False
 
-    def __init__(self, statistics: ItemStatistics) -> None:
-        self._statistics = statistics
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        return np.ones(len(queries), np.bool_)
 
-    def enabled(self, query: Query) -> bool:
-        return True
-
-    async def retrieve(self, query: Query) -> CandidateBatch:
-        items = query.items[np.sort(np.unique(query.items, return_index=True)[1])]
-        popularity = self._statistics.at(query.now).popularity_month[items]
-        best_first = (-popularity).argsort(kind="stable")
-        return CandidateBatch.of(items[best_first], popularity[best_first])
+    def retrieve(self, queries: Queries) -> Candidates:
+        key = queries.named.row << 32 | queries.named.values
+        first = np.sort(np.unique(key, return_index=True)[1])
+        row, items = queries.named.row[first], queries.named.values[first]
+        popularity = np.empty(len(items), np.float32)
+        for users, table in self.statistics.of_days(queries.now):
+            here = np.isin(row, users)
+            popularity[here] = table.popularity_month[items[here]]
+        order = ranked(row, popularity)
+        named = Ragged(items[order], splits(np.bincount(row, minlength=len(queries))))
+        best: Float32 = popularity[order]
+        return Candidates.of(named, best)

@@ -5,32 +5,37 @@ The second fills in where the first knows too little: a new item has properties 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 
-from serving.retrieval.eligible import Eligible
-from serving.retrieval.index import ExactIndex, top_k
-from serving.types import CandidateBatch, Float32, Query
+from serving.batch import Candidates, Queries
+from serving.filters import Eligibility
+from serving.types import Float32, Int32, Mask
 from training.models.linear import LinearItemModel
+from training.models.retrieval import top_k
 
 
+@dataclass(frozen=True, slots=True)
 class SimilarByBehaviour:
-    """Items that people who chose `query.items[0]` chose as well, where there is evidence for it."""
+    """Items that people who chose the first item named chose as well, where there is evidence for it."""
 
-    name = "behaviour"
-    personal = False
+    model: LinearItemModel
+    eligibility: Eligibility
+    limit: int
+    name: str = "behaviour"
+    personal: ClassVar[bool] = False
 
-    def __init__(self, model: LinearItemModel, eligible: Eligible, limit: int) -> None:
-        self._model = model
-        self._eligible = eligible
-        self._limit = limit
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        return _naming(queries)
 
-    def enabled(self, query: Query) -> bool:
-        return len(query.items) > 0
-
-    async def retrieve(self, query: Query) -> CandidateBatch:
-        weights = self._model.weights[query.items[0]]
-        evident = self._eligible(query) & (weights > 0)
-        return CandidateBatch.of(*top_k(weights, max(self._limit, query.count), evident))
+    def retrieve(self, queries: Queries) -> Candidates:
+        weights = self.model.weights[_anchors(queries)]
+        evident = np.where(weights > 0, weights, np.float32(-np.inf))
+        limit = max(self.limit, int(queries.count.max()))
+        return Candidates.of(*top_k(self.eligibility.of(queries).of(evident), limit))
 
 
 class SimilarByContent:
@@ -39,17 +44,27 @@ class SimilarByContent:
     name = "content"
     personal = False
 
-    def __init__(self, item_features: Float32, eligible: Eligible, limit: int) -> None:
+    def __init__(self, item_features: Float32, eligibility: Eligibility, limit: int) -> None:
         length = np.linalg.norm(item_features, axis=1, keepdims=True)
         self._unit = np.divide(item_features, length, out=np.zeros_like(item_features), where=length > 0)
-        self._index = ExactIndex(self._unit)
-        self._eligible = eligible
+        self._eligibility = eligibility
         self._limit = limit
 
-    def enabled(self, query: Query) -> bool:
-        return len(query.items) > 0
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        return _naming(queries)
 
-    async def retrieve(self, query: Query) -> CandidateBatch:
-        anchor = self._unit[query.items[0]]
-        limit = max(self._limit, query.count)
-        return CandidateBatch.of(*self._index.search(anchor, limit, self._eligible(query)))
+    def retrieve(self, queries: Queries) -> Candidates:
+        cosine = self._unit[_anchors(queries)] @ self._unit.T
+        limit = max(self._limit, int(queries.count.max()))
+        return Candidates.of(*top_k(self._eligibility.of(queries).of(cosine), limit))
+
+
+def _naming(queries: Queries) -> Mask:
+    naming: Mask = queries.named.lengths > 0
+    return naming
+
+
+def _anchors(queries: Queries) -> Int32:
+    """int32 [b]: the first item that each request names."""
+    return queries.named.values[queries.named.row_splits[:-1]]

@@ -23,7 +23,7 @@ from serving.engine import Engine
 from serving.observe.prometheus import REQUEST_BUCKETS
 from serving.observe.quality import coverage, intra_list_distances, population_stability
 from serving.traffic.table import Table
-from serving.types import CandidateBatch, Float32, Int32
+from serving.types import Float32, Int32, Shown
 
 WINDOW = 1_000
 """Answers that the gauges look back on, in each replica. Between two windows of n answers chance alone gives
@@ -47,7 +47,7 @@ class Window:
         self._items: deque[Int32] = deque(maxlen=WINDOW)
         self._scores: deque[Float32] = deque(maxlen=WINDOW)
 
-    def add(self, batch: CandidateBatch) -> None:
+    def add(self, batch: Shown) -> None:
         """Scores of answers that no ranker scored are on another scale, and left out."""
         if len(batch):
             self._items.append(batch.item_index)

@@ -16,7 +16,7 @@ from serving.config import ShadowConfig, Traffic
 from serving.engine import Engine
 from serving.errors import InvalidFilter, Unavailable, UnknownItems
 from serving.observe import logs
-from serving.pipeline import RecommendationPipeline
+from serving.pipeline import Pipeline
 from serving.traffic.bundle_metrics import BundleMetrics
 from serving.traffic.shadow import Request, Shadows
 from serving.traffic.table import Table
@@ -85,10 +85,10 @@ class Live:
         watch.seconds(time.perf_counter() - started)
         if recommendation.degraded:
             watch.degraded()
-        if not len(recommendation.batch):
+        if not len(recommendation.shown):
             watch.empty()
         if request.kind == "recommend":
-            watch.window.add(recommendation.batch)
+            watch.window.add(recommendation.shown)
         copied = engine is table.production and self.shadows.wanted()
         if not (copied or pipeline.side_effects):
             return body, None
@@ -98,12 +98,12 @@ class Live:
         self,
         request: Request,
         engine: Engine,
-        pipeline: RecommendationPipeline,
+        pipeline: Pipeline,
         recommendation: Recommendation,
         copied: bool,
     ) -> None:
         if copied:
-            self.shadows.offer(request, engine, recommendation.batch)
+            self.shadows.offer(request, engine, recommendation.shown)
         await pipeline.record(recommendation)
 
     def _loaded(self) -> Table[Engine]:

@@ -20,9 +20,9 @@ from serving.config import ShadowConfig
 from serving.engine import Engine
 from serving.observe.metrics import NullRecorder
 from serving.observe.quality import overlap
-from serving.pipeline import RecommendationPipeline
+from serving.pipeline import Pipeline
 from serving.traffic.bundle_metrics import BundleMetrics, ShadowWatch
-from serving.types import CandidateBatch, Query
+from serving.types import Query, Shown
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +43,8 @@ class Request:
     key: str
     query: Callable[[Engine], Query]
 
-    def pipeline(self, engine: Engine) -> RecommendationPipeline:
-        pipeline: RecommendationPipeline = getattr(engine, self.kind)
-        return pipeline
+    def pipeline(self, engine: Engine) -> Pipeline:
+        return engine.pipeline(self.kind)
 
 
 class Shadows:
@@ -70,7 +69,7 @@ class Shadows:
         """Whether to copy this request."""
         return bool(self._engines) and self._chance() < self._config.share
 
-    def offer(self, request: Request, production: Engine, answered: CandidateBatch) -> None:
+    def offer(self, request: Request, production: Engine, answered: Shown) -> None:
         """Starts the copies of a request that was answered; returns at once."""
         for engine in self._engines:
             watch = self._metrics.shadow(engine.version)
@@ -92,7 +91,7 @@ class Shadows:
         try:
             query = replace(request.query(engine), deadline=time.monotonic() + budget_s)
             async with asyncio.timeout(budget_s):
-                batch = (await request.pipeline(engine).run(query)).batch
+                batch = (await request.pipeline(engine).run(query)).shown
         except Exception as error:  # also what is the client's mistake here and was none in production
             log.info("shadow %s failed: %r", engine.version, error)
             watch.error()
@@ -105,7 +104,7 @@ class Shadows:
 
 
 def _unrecorded(engine: Engine) -> Engine:
-    def alone(pipeline: RecommendationPipeline) -> RecommendationPipeline:
+    def alone(pipeline: Pipeline) -> Pipeline:
         return replace(pipeline, recorder=NullRecorder(), cache=None, side_effects=())
 
     return replace(

@@ -12,17 +12,12 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
 from k8s.traffic_object import TrafficObject
-from serving.config import Placement, ServeConfig
-from serving.deployments.diversifier import Diversifier
-from serving.deployments.explainer import ExplainerReplica
+from serving.config import ServeConfig
 from serving.deployments.ingress import Ingress
-from serving.deployments.ranker import Ranker
-from serving.deployments.retriever import Retriever
 from serving.traffic.desired import KEY
 from tests.chart.pods import pods
 from tests.chart.rendering import REQUIRED, Chart, Object
 
-CLASSES = {"retrieval": Retriever, "ranking": Ranker, "diversity": Diversifier, "explain": ExplainerReplica}
 LEAST_GRACE_S = 90
 """Seconds between a pod's end being asked for and SIGKILL."""
 
@@ -55,9 +50,7 @@ def workers(service: dict[str, Any]) -> list[dict[str, Any]]:
 
 def stages(config: ServeConfig) -> list[str]:
     """Names of the deployments that the application has with this configuration."""
-    placed = dict(config.placement)
-    apart = [CLASSES[stage].__name__ for stage in CLASSES if placed[stage] is Placement.DEPLOYMENT]
-    return [Ingress.__name__, *apart]
+    return [Ingress.__name__, *config.apart]
 
 
 def test_ray_serve_takes_the_whole_configuration(service: dict[str, Any]) -> None:
@@ -149,9 +142,7 @@ def test_all_replicas_fit_the_workers(
     application: dict[str, Any], config: ServeConfig, workers: list[dict[str, Any]], replicas: str
 ) -> None:
     """Else some would wait for ever, and with them the upgrade that waits for their health."""
-    sizes = [config.deployments.ingress, *(
-        getattr(config.deployments, stage) for stage in CLASSES if CLASSES[stage].__name__ in stages(config)
-    )]  # fmt: skip
+    sizes = [config.deployments.ingress, *(size for _, size in config.apart.values())]
     counts = [each["autoscaling_config"][f"{replicas}_replicas"] for each in application["deployments"]]
     cores, gpus = capacity(workers, f"{replicas}Replicas")
     pairs = list(zip(sizes, counts, strict=True))

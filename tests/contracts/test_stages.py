@@ -1,40 +1,34 @@
 """The laws of `serving.stages`, for every implementation: a new stage is appended to its list below.
 
-A factory builds its stage over the `World` given; laws are then tried on random queries and batches.
+A factory builds its stage over the `World` given; laws are then tried on random batches: rows of unequal
+length and empty ones, unknown users, filters, exclusions, a moment of its own for each request. One law is
+common to all: a batch equals its singles.
 """
 
 import copy
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.batch import Candidates, Queries
+from serving.columns import RankingHydrator
 from serving.diversity.mmr import MMRSelector
 from serving.explain.attribution import RankerExplainer
 from serving.expressions import CatalogueFilter
-from serving.filters import (
-    DuplicateFilter,
-    Eligibility,
-    ExpressionFilter,
-    HiddenFilter,
-    excluded,
-    named,
-    seen,
-)
+from serving.filters import DuplicateFilter, Eligibility, EligibleFilter
 from serving.hydrators import UserHydrator
-from serving.ranking.ranker import AdditiveScorer, RankingHydrator
+from serving.ranking.ranker import AdditiveScorer
 from serving.retrieval.blend import CalibratedBlender, Cascade
 from serving.retrieval.index import ExactIndex
-from serving.retrieval.linear import LinearSource
 from serving.retrieval.named import NamedItems
-from serving.retrieval.popular import PopularSource
 from serving.retrieval.similar import SimilarByBehaviour, SimilarByContent
-from serving.retrieval.two_tower import TwoTowerSource
+from serving.retrieval.sources import ModelSource, PopularSource, VectorSource
 from serving.stages import (
     Blender,
     Explainer,
@@ -46,12 +40,16 @@ from serving.stages import (
     Source,
     Stage,
 )
-from serving.types import CandidateBatch, Diversity, Float32, Query
+from serving.types import Diversity, Float32, Mask, Query
 from tests.serving import doubles, models
 from training.catalogue import Catalogue
 from training.feedback import Feedback
+from training.models.ragged import Ragged
+from training.models.ranking_features import NAMES
 
 T = TypeVar("T")
+CLOSE = 1e-4
+"""How close a batch comes to its singles: products of matrices and of vectors round otherwise."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +65,10 @@ class World:
         return models.small()
 
     @cached_property
-    def rows(self) -> Float32:
-        """float32 [n, f]: a row an item, as wide as the ranker's, of any values."""
-        width = len(self.small.ranker.names)
-        return np.random.default_rng(2).standard_normal((self.n, width)).astype(np.float32)
+    def columns(self) -> dict[str, Float32]:
+        """The ranker's, float32 [n] each: a value an item, of any size."""
+        rows = np.random.default_rng(2).standard_normal((len(NAMES), self.n)).astype(np.float32)
+        return dict(zip(NAMES, rows, strict=True))
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -81,16 +79,17 @@ class World:
         return np.random.default_rng(1).standard_normal((self.n, 8)).astype(np.float32)
 
     @cached_property
-    def rules(self) -> CatalogueFilter:
-        return CatalogueFilter(self.catalogue)
-
-    @cached_property
     def eligibility(self) -> Eligibility:
-        return Eligibility(self.rules, seen, excluded)
+        return Eligibility(CatalogueFilter(self.catalogue))
 
 
 WORLD = World()
 Factory = Callable[[World], T]
+
+
+def of_model(name: str) -> Factory[Source]:
+    return lambda world: ModelSource(name, world.small.models, world.eligibility, limit=10)
+
 
 QUERY_HYDRATORS: list[Factory[QueryHydrator]] = [
     lambda world: doubles.HistoryHydrator("history", history=doubles.history_of([1, 2])),
@@ -99,18 +98,20 @@ QUERY_HYDRATORS: list[Factory[QueryHydrator]] = [
     ),
 ]
 SOURCES: list[Factory[Source]] = [
-    lambda world: doubles.NearestSource("nearest", vectors=world.vectors, eligible=world.eligibility.mask),
-    lambda world: TwoTowerSource(
-        world.small.models.two_tower,
+    lambda world: doubles.NearestSource("nearest", vectors=world.vectors, eligibility=world.eligibility),
+    of_model("two_tower"),
+    of_model("ease"),
+    of_model("sequential"),
+    lambda world: VectorSource(
+        "index",
+        world.small.models,
         ExactIndex(world.small.models.two_tower.item_vectors),
-        world.eligibility.mask,
+        world.eligibility,
         limit=10,
     ),
-    lambda world: LinearSource("ease", world.small.models.ease, world.eligibility.mask, limit=10),
-    lambda world: LinearSource("sequential", world.small.models.sequential, world.eligibility.mask, 10),
-    lambda world: PopularSource(world.small.models.statistics, world.eligibility.mask, limit=10),
-    lambda world: SimilarByBehaviour(world.small.models.ease, world.eligibility.mask, limit=10),
-    lambda world: SimilarByContent(world.catalogue.features, world.eligibility.mask, limit=10),
+    lambda world: PopularSource(world.small.models.statistics, world.eligibility, limit=10),
+    lambda world: SimilarByBehaviour(world.small.models.linear["ease"], world.eligibility, limit=10),
+    lambda world: SimilarByContent(world.catalogue.features, world.eligibility, limit=10),
 ]
 TOLD: list[Factory[Source]] = [lambda world: NamedItems(world.small.models.statistics)]
 """Sources that choose nothing: they bring what the request names, seen or not."""
@@ -121,14 +122,11 @@ BLENDERS: list[Factory[Blender]] = [
 ]
 FILTERS: list[Factory[Filter]] = [
     lambda world: DuplicateFilter(),
-    lambda world: HiddenFilter("seen", seen),
-    lambda world: HiddenFilter("excluded", excluded),
-    lambda world: HiddenFilter("named", named),
-    lambda world: ExpressionFilter(world.rules),
+    lambda world: EligibleFilter(world.eligibility),
 ]
 HYDRATORS: list[Factory[Hydrator]] = [
     lambda world: doubles.CatalogueHydrator("catalogue", features=world.catalogue.features),
-    lambda world: RankingHydrator(world.small.features),
+    lambda world: RankingHydrator(world.small.models),
 ]
 SCORERS: list[Factory[Scorer]] = [
     lambda world: doubles.ItemScorer("item", scores=world.vectors[:, 0]),
@@ -142,9 +140,12 @@ SELECTORS: list[Factory[Selector]] = [
 EXPLAINERS: list[Factory[Explainer]] = [
     lambda world: doubles.ScoreExplainer("score"),
     lambda world: RankerExplainer(
-        world.small.features,
+        RankingHydrator(world.small.models),
         world.small.ranker,
-        {"together": world.small.models.ease, "next": world.small.models.sequential},
+        {
+            "together": world.small.models.linear["ease"],
+            "next": world.small.models.linear["sequential"],
+        },
         world.catalogue.titles,
         terms=3,
         feedback=Feedback(),
@@ -155,11 +156,15 @@ items = st.lists(st.integers(0, WORLD.n - 1), max_size=15)
 expressions = st.sampled_from(
     [None, {"genres": {"any": ["Drama"]}}, {"year": {"gte": 1990}, "genres": {"none": ["War"]}}]
 )
+WIDTH = WORLD.small.schema.user_width
 queries = st.builds(
     lambda **given_fields: doubles.query_of(**given_fields),
     user_id=st.sampled_from([None, "nobody", "u1", "u4", models.SILENT]),
+    now=st.integers(0, 40).map(lambda days: WORLD.small.now - 86_400 * days),
     count=st.integers(1, 20),
     history=items.map(doubles.history_of),
+    user_features=st.none()
+    | st.integers(0, 9).map(lambda seed: np.random.default_rng(seed).random(WIDTH).astype(np.float32)),
     exclude=items.map(doubles.indices),
     seen=st.sampled_from(["exclude", "allow"]),
     met=items.map(doubles.indices),
@@ -170,61 +175,117 @@ queries = st.builds(
     diversity=st.builds(Diversity, st.sampled_from(["none", "mmr"]), st.sampled_from([0.0, 0.3, 1.0])),
     explain=st.booleans(),
 )
+several = st.lists(queries, min_size=1, max_size=4).map(
+    lambda asked: doubles.queries_of(*asked, user_width=WIDTH)
+)
 
 
 @st.composite
-def batches(draw: st.DrawFn, distinct: bool = True) -> CandidateBatch:
-    """Best first, with source bits, without features or scores."""
-    drawn = draw(items)
-    rows = list(dict.fromkeys(drawn)) if distinct else drawn
-    scores = sorted(draw(st.lists(st.floats(0, 1, width=32), min_size=len(rows), max_size=len(rows))))[::-1]
-    bits = draw(st.lists(st.integers(1, 2**WORLD.n_sources - 1), min_size=len(rows), max_size=len(rows)))
-    batch = doubles.batch_of(rows, scores)
-    return CandidateBatch(batch.item_index, np.array(bits, np.uint32), batch.retrieval_score)
+def candidates_of(draw: st.DrawFn, b: int, distinct: bool = True) -> Candidates:
+    """For each of b requests best first, with source bits, without columns or scores."""
+    rows = [draw(items) for _ in range(b)]
+    lists = [list(dict.fromkeys(row)) if distinct else row for row in rows]
+    total = sum(map(len, lists))
+    scores, bits = (
+        draw(st.lists(each, min_size=total, max_size=total))
+        for each in (st.floats(0, 1, width=32), st.integers(1, 2**WORLD.n_sources - 1))
+    )
+    found = doubles.batch_of(*lists, scores=scores)
+    order = np.lexsort((-found.retrieval_score, found.row))
+    return Candidates(
+        found.row_splits, found.item_index, np.array(bits, np.uint32), found.retrieval_score[order]
+    )
 
 
-@st.composite
-def ranked(draw: st.DrawFn) -> CandidateBatch:
-    """As the executor hands it to selectors and explainers."""
-    batch = draw(batches())
-    return batch.with_features(WORLD.rows[batch.item_index]).with_score(batch.retrieval_score * 3)
+def asked_with(distinct: bool = True, ranked: bool = False) -> st.SearchStrategy[tuple[Queries, Candidates]]:
+    """Requests and their candidates; `ranked`: as the executor hands them to selectors and explainers."""
+
+    def complete(found: Candidates) -> Candidates:
+        columns = {name: column[found.item_index] for name, column in WORLD.columns.items()}
+        return found.with_columns(columns).with_score(found.retrieval_score * 3) if ranked else found
+
+    return several.flatmap(
+        lambda asked: st.tuples(st.just(asked), candidates_of(len(asked), distinct).map(complete))
+    )
 
 
-def each(factories: list[Factory[Any]]) -> pytest.MarkDecorator:
+brought_lists = several.flatmap(
+    lambda asked: st.tuples(
+        st.just(asked),
+        st.lists(
+            st.none() | candidates_of(len(asked)), min_size=WORLD.n_sources, max_size=WORLD.n_sources
+        ).map(lambda lists: [None if one is None else one.with_source(bit) for bit, one in enumerate(lists)]),
+    )
+)
+
+
+def is_column(column: np.ndarray, dtype: type[np.generic], length: int) -> bool:
+    return column.dtype == dtype and column.shape == (length,)
+
+
+def each(factories: Sequence[Factory[Any]]) -> Callable[[Any], Any]:
+    """Of few examples: each is of several requests, and there are many stages."""
     built = [factory(WORLD) for factory in factories]
-    return pytest.mark.parametrize("stage", built, ids=[stage.name for stage in built])
+    over = pytest.mark.parametrize("stage", built, ids=[stage.name for stage in built])
+    return lambda law: settings(max_examples=40)(over(law))
 
 
 def frozen(value: Any) -> Any:
-    """Comparable, arrays by their bytes."""
+    """Comparable, arrays by their bytes; what a batch remembers for itself is not part of it."""
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
     if hasattr(value, "__dataclass_fields__"):
-        return tuple(frozen(getattr(value, field.name)) for field in fields(value))
+        return tuple(frozen(getattr(value, field.name)) for field in fields(value) if field.compare)
+    if isinstance(value, dict):
+        return tuple((name, frozen(part)) for name, part in value.items())
     return tuple(frozen(part) for part in value) if isinstance(value, tuple | list) else value
 
 
-def twice(work: Callable[[], Coroutine[Any, Any, T]], *arguments: Any) -> T:
+def twice(work: Callable[..., T], *arguments: Any) -> T:
     """The result, after checking that a second run repeats it and that no argument was written to."""
     before = frozen(copy.deepcopy(arguments))
-    result = doubles.run(work())
-    assert frozen(doubles.run(work())) == frozen(result)
+    result = work(*arguments)
+    assert frozen(work(*arguments)) == frozen(result)
     assert frozen(arguments) == before
     return result
 
 
-def same_items(before: CandidateBatch, after: CandidateBatch) -> None:
-    for name in ("item_index", "source", "retrieval_score"):
+def parts(stage: Stage, asked: Queries) -> np.ndarray:
+    """The requests that the stage is for."""
+    return np.flatnonzero(stage.takes(asked))
+
+
+def single(asked: Queries, row: int) -> Queries:
+    """The request alone, as if it had never been in a batch."""
+    return asked.take(np.array([row])).bare()
+
+
+def same_items(before: Candidates, after: Candidates) -> None:
+    for name in ("row_splits", "item_index", "source", "retrieval_score"):
         assert frozen(getattr(after, name)) == frozen(getattr(before, name))
 
 
-@each(QUERY_HYDRATORS + SOURCES + TOLD + BLENDERS + FILTERS + HYDRATORS + SCORERS + SELECTORS + EXPLAINERS)
-@given(query=queries)
-def test_every_stage_has_a_name_and_may_decline(stage: Stage, query: Query) -> None:
-    before = frozen(query)
+def equal_but_for_rounding(one: Candidates, other: Candidates) -> None:
+    """Score for score; what changes places in between had the same score, but for rounding."""
+    assert one.row_splits.tolist() == other.row_splits.tolist()
+    np.testing.assert_allclose(one.retrieval_score, other.retrieval_score, rtol=CLOSE, atol=CLOSE)
+    for ours, theirs, score in zip(one.item_index, other.item_index, one.retrieval_score, strict=True):
+        if ours != theirs:
+            assert (np.abs(one.retrieval_score - score) < 1e-3).sum() > 1, "not a tie"
+
+
+EVERY = SOURCES + TOLD + FILTERS + HYDRATORS + SCORERS + SELECTORS + EXPLAINERS
+
+
+@each(EVERY)
+@given(asked=several)
+def test_a_stage_has_a_name_and_says_which_requests_it_is_for(stage: Stage, asked: Queries) -> None:
     assert stage.name
-    assert stage.enabled(query) in (True, False)
-    assert frozen(query) == before
+    for_them = twice(stage.takes, asked)
+    assert is_column(for_them, np.bool_, len(asked))
+    assert type(stage).takes(asked).tolist() == for_them.tolist()  # the class can say it, too
+    for row in range(len(asked)):
+        assert stage.takes(single(asked, row)).tolist() == [for_them[row]]
 
 
 @each(QUERY_HYDRATORS)
@@ -232,7 +293,7 @@ def test_every_stage_has_a_name_and_may_decline(stage: Stage, query: Query) -> N
 def test_a_query_hydrator_fills_in_the_user_and_nothing_else(stage: QueryHydrator, query: Query) -> None:
     if not stage.enabled(query):
         return
-    hydrated = twice(lambda: stage.hydrate_query(query), query)
+    hydrated = twice(lambda asked: doubles.run(stage.hydrate_query(asked)), query)
     filled = {"history", "met", "disliked", "user_features", "feature_age_s", "user_version"}
     for field in fields(Query):
         if field.name not in filled:
@@ -242,97 +303,183 @@ def test_a_query_hydrator_fills_in_the_user_and_nothing_else(stage: QueryHydrato
 
 
 @each(SOURCES + TOLD)
-@given(query=queries)
-def test_a_source_brings_items_best_first_none_twice(stage: Source, query: Query) -> None:
-    if not stage.enabled(query):
+@given(asked=several)
+def test_a_source_brings_items_best_first_none_twice(stage: Source, asked: Queries) -> None:
+    asked = asked.take(parts(stage, asked))
+    if not len(asked):
         return
-    batch = twice(lambda: stage.retrieve(query), query)
-    assert (batch.item_index.dtype, batch.retrieval_score.dtype) == (np.int32, np.float32)
-    assert len(batch) == len(batch.retrieval_score) == len(batch.source)
-    assert len(np.unique(batch.item_index)) == len(batch)
-    assert np.isfinite(batch.retrieval_score).all()
-    assert (np.diff(batch.retrieval_score) <= 0).all()
+    found = twice(stage.retrieve, asked)
+    assert is_column(found.item_index, np.int32, int(found.row_splits[-1]))
+    assert is_column(found.retrieval_score, np.float32, int(found.row_splits[-1]))
+    assert len(found) == len(asked)
+    assert len(found.item_index) == len(found.retrieval_score) == len(found.source) == found.row_splits[-1]
+    assert np.isfinite(found.retrieval_score).all()
+    for items_of_one, scores in zip(found.items, rows_of(found, found.retrieval_score), strict=True):
+        assert len(np.unique(items_of_one)) == len(items_of_one)
+        assert (np.diff(scores) <= 0).all()
+
+
+def rows_of(found: Candidates, values: Any) -> Ragged[Any]:
+    return Ragged(values, found.row_splits)
 
 
 @each(SOURCES)
-@given(query=queries)
-def test_a_source_that_chooses_brings_eligible_items_only(stage: Source, query: Query) -> None:
-    if stage.enabled(query):
-        batch = doubles.run(stage.retrieve(query))
-        assert WORLD.eligibility.mask(query)[batch.item_index].all()
+@given(asked=several)
+def test_a_source_that_chooses_brings_eligible_items_only(stage: Source, asked: Queries) -> None:
+    asked = asked.take(parts(stage, asked))
+    if len(asked):
+        assert WORLD.eligibility.of(asked).allows(stage.retrieve(asked).items).all()
+
+
+@each(SOURCES + TOLD)
+@given(asked=several)
+def test_what_a_source_brings_in_a_batch_it_brings_to_each_alone(stage: Source, asked: Queries) -> None:
+    asked = asked.take(parts(stage, asked))
+    if not len(asked):
+        return
+    found = stage.retrieve(asked)
+    longest = int(asked.count.max())
+    for row in range(len(asked)):
+        alone = stage.retrieve(single(asked, row))
+        ours, fewer = found.take(np.array([row])), len(alone.item_index)
+        if ours.lengths[0] > fewer:  # the most that a request of the batch wants is brought to all
+            assert fewer >= min(asked.count[row], ours.lengths[0])
+            assert ours.lengths[0] <= max(10, longest)
+        ours = ours.keep(np.arange(len(ours.item_index)) < fewer)
+        equal_but_for_rounding(ours, alone)
 
 
 @each(BLENDERS)
-@given(
-    query=queries, brought=st.lists(st.none() | batches(), min_size=WORLD.n_sources, max_size=WORLD.n_sources)
-)
+@given(case=brought_lists)
 def test_a_blender_joins_sources_and_invents_nothing(
-    stage: Blender, query: Query, brought: list[CandidateBatch | None]
+    stage: Blender, case: tuple[Queries, list[Candidates | None]]
 ) -> None:
-    brought = [None if batch is None else batch.with_source(bit) for bit, batch in enumerate(brought)]
-    before = frozen(brought)
-    blended = stage.blend(query, brought)
-    assert frozen(stage.blend(query, brought)) == frozen(blended)
-    assert frozen(brought) == before
-    bits: dict[int, int] = {}
-    for bit, batch in enumerate(brought):
-        for item in [] if batch is None else batch.item_index.tolist():
-            bits[item] = bits.get(item, 0) | 1 << bit
-    shown = dict(zip(blended.item_index.tolist(), blended.source.tolist(), strict=True))
-    assert len(shown) == len(blended)
-    assert shown.items() <= bits.items()
-    assert (np.diff(blended.retrieval_score) <= 0).all()
+    asked, brought = case
+    assert stage.name
+    blended = twice(stage.blend, asked, brought)
+    assert len(blended) == len(asked)
+    for row in range(len(asked)):
+        bits: dict[int, int] = {}
+        for bit, one in enumerate(brought):
+            for item in [] if one is None else one.items[row].tolist():
+                bits[item] = bits.get(item, 0) | 1 << bit
+        mine = blended.take(np.array([row]))
+        shown = dict(zip(mine.item_index.tolist(), mine.source.tolist(), strict=True))
+        assert len(shown) == len(mine.item_index)
+        assert shown.items() <= bits.items()
+        assert (np.diff(mine.retrieval_score) <= 0).all()
+
+
+@each(BLENDERS)
+@given(case=brought_lists)
+def test_a_blend_of_a_batch_is_the_blend_of_each(
+    stage: Blender, case: tuple[Queries, list[Candidates | None]]
+) -> None:
+    asked, brought = case
+    blended = stage.blend(asked, brought)
+    for row in range(len(asked)):
+        alone = [None if one is None else one.take(np.array([row])) for one in brought]
+        same_items(stage.blend(single(asked, row), alone), blended.take(np.array([row])))
 
 
 @each(FILTERS)
-@given(query=queries, batch=batches(distinct=False))
-def test_a_filter_is_a_pure_mask(stage: Filter, query: Query, batch: CandidateBatch) -> None:
-    before = frozen((query, batch))
-    keep = stage.keep(query, batch)
-    assert (keep.dtype, keep.shape) == (np.bool_, (len(batch),))
-    assert keep.tolist() == stage.keep(query, batch).tolist()
-    assert frozen((query, batch)) == before
-    assert stage.keep(query, batch.take(keep)).all()  # what stayed would stay again
-    if not stage.enabled(query):
-        assert keep.all()
+@given(case=asked_with(distinct=False))
+def test_a_filter_is_a_pure_mask_and_the_same_for_each_alone(
+    stage: Filter, case: tuple[Queries, Candidates]
+) -> None:
+    asked, found = case
+    keep: Mask = twice(stage.keep, asked, found)
+    assert is_column(keep, np.bool_, len(found.item_index))
+    assert stage.keep(asked, found.keep(keep)).all()  # what stayed would stay again
+    for row in range(len(asked)):
+        alone = stage.keep(single(asked, row), found.take(np.array([row])))
+        assert alone.tolist() == rows_of(found, keep)[row].tolist()
+        if not stage.takes(asked)[row]:
+            assert alone.all()
 
 
 @each(HYDRATORS)
-@given(query=queries, batch=batches())
-def test_a_hydrator_keeps_rows_and_adds_features(
-    stage: Hydrator, query: Query, batch: CandidateBatch
+@given(case=asked_with())
+def test_a_hydrator_keeps_rows_and_adds_the_columns_it_provides(
+    stage: Hydrator, case: tuple[Queries, Candidates]
 ) -> None:
-    hydrated = twice(lambda: stage.hydrate(query, batch), query, batch)
-    same_items(batch, hydrated)
-    assert hydrated.features is not None
-    assert (hydrated.features.dtype, len(hydrated.features)) == (np.float32, len(batch))
+    asked, found = case
+    given_columns = {name: np.zeros(len(found.item_index), np.float32) for name in (*stage.requires, "mine")}
+    found = found.with_columns(given_columns)
+    hydrated = twice(stage.hydrate, asked, found)
+    same_items(found, hydrated)
+    assert set(hydrated.columns) == {*given_columns, *stage.provides}
+    for column in hydrated.columns.values():
+        assert is_column(column, np.float32, len(found.item_index))
+    for row in range(len(asked)):
+        alone = stage.hydrate(single(asked, row), found.take(np.array([row])))
+        for name, column in hydrated.columns.items():
+            np.testing.assert_allclose(
+                alone.columns[name], rows_of(found, column)[row], rtol=CLOSE, atol=CLOSE
+            )
 
 
 @each(SCORERS)
-@given(query=queries, batch=ranked())
-def test_a_scorer_keeps_rows_and_sets_a_score(stage: Scorer, query: Query, batch: CandidateBatch) -> None:
-    scored = twice(lambda: stage.score(query, batch), query, batch)
-    same_items(batch, scored)
-    assert scored.score is not None
-    assert (scored.score.dtype, scored.score.shape) == (np.float32, (len(batch),))
+@given(case=asked_with(ranked=True))
+def test_a_scorer_gives_each_candidate_a_score_by_itself_and_the_columns_it_requires(
+    stage: Scorer, case: tuple[Queries, Candidates]
+) -> None:
+    asked, found = case
+    score = twice(stage.score, asked, found)
+    assert is_column(score, np.float32, len(found.item_index))
+    assert np.isfinite(score).all()
+    needed = {name: found.columns[name] for name in stage.requires}
+    bare = Candidates(found.row_splits, found.item_index, found.source, found.retrieval_score, None, needed)
+    for row in range(len(asked)):
+        alone = stage.score(single(asked, row), bare.take(np.array([row])))
+        np.testing.assert_allclose(alone, rows_of(found, score)[row], rtol=CLOSE, atol=CLOSE)
+
+
+@each(SCORERS)
+@given(case=asked_with(ranked=True))
+def test_a_scorer_that_lacks_a_column_it_requires_fails(
+    stage: Scorer, case: tuple[Queries, Candidates]
+) -> None:
+    asked, found = case
+    for name in stage.requires:
+        columns = {other: column for other, column in found.columns.items() if other != name}
+        lacking = Candidates(
+            found.row_splits, found.item_index, found.source, found.retrieval_score, None, columns
+        )
+        with pytest.raises(KeyError, match=name):
+            stage.score(asked, lacking)
 
 
 @each(SELECTORS)
-@given(query=queries, batch=ranked())
-def test_a_selector_picks_count_distinct_rows(stage: Selector, query: Query, batch: CandidateBatch) -> None:
-    chosen = twice(lambda: stage.select(query, batch), query, batch).tolist()
-    assert len(set(chosen)) == len(chosen) == min(query.count, len(batch))
-    assert all(0 <= row < len(batch) for row in chosen)
+@given(case=asked_with(ranked=True))
+def test_a_selector_picks_count_distinct_rows_of_each_request(
+    stage: Selector, case: tuple[Queries, Candidates]
+) -> None:
+    asked, found = case
+    chosen = twice(stage.select, asked, found)
+    assert chosen.values.dtype == np.int64
+    assert chosen.lengths.tolist() == np.minimum(found.lengths, asked.count).tolist()
+    for row, places in enumerate(chosen):
+        start, end = found.row_splits[row : row + 2]
+        assert len(np.unique(places)) == len(places)
+        assert ((places >= start) & (places < end)).all()
+        alone = stage.select(single(asked, row), found.take(np.array([row])))
+        assert (alone.values + start).tolist() == places.tolist()
 
 
 @each(EXPLAINERS)
-@given(query=queries, batch=ranked())
-def test_an_explainer_explains_each_row(stage: Explainer, query: Query, batch: CandidateBatch) -> None:
-    explained = twice(lambda: stage.explain(query, batch), query, batch)
-    assert len(explained) == len(batch)
-    for explanation in explained:
-        strengths = [abs(term.contribution) for term in explanation.contributions]
-        assert strengths == sorted(strengths, reverse=True)
-        if explanation.anchor_index is not None:
-            assert explanation.anchor_index in query.history.item_index
-            assert explanation.sentence
+@given(case=asked_with(ranked=True))
+def test_an_explainer_explains_each_candidate_and_does_so_for_each_alone(
+    stage: Explainer, case: tuple[Queries, Candidates]
+) -> None:
+    asked, found = case
+    explained = twice(stage.explain, asked, found)
+    assert [len(of_one) for of_one in explained] == found.lengths.tolist()
+    for row, of_one in enumerate(explained):
+        assert stage.explain(single(asked, row), found.take(np.array([row]))) == (of_one,)
+        for explanation in of_one:
+            strengths = [abs(term.contribution) for term in explanation.contributions]
+            assert strengths == sorted(strengths, reverse=True)
+            if explanation.anchor_index is not None:
+                assert explanation.anchor_index in asked.histories[row].item_index
+                assert explanation.sentence

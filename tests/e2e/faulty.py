@@ -16,7 +16,7 @@ from serving.config import ServeConfig
 from serving.deployments.ingress import Ingress
 from serving.engine import Engine
 from serving.errors import Unavailable
-from serving.pipeline import RecommendationPipeline
+from serving.pipeline import Pipeline
 from serving.settings import Settings
 from serving.types import Query, Recommendation
 
@@ -29,7 +29,7 @@ DEFECT = "meets-a-defect"
 """The user for whom every bundle raises what nobody expects."""
 
 
-class FailingPipeline(RecommendationPipeline):
+class FailingPipeline(Pipeline):
     async def run(self, query: Query) -> Recommendation:
         if query.user_id == DEFECT:
             raise LookupError("injected defect")

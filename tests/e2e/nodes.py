@@ -123,7 +123,7 @@ def main(bundle: str, home: str, redis_url: str, port: str) -> None:
 def obey(command: str, bundle: str, node: subprocess.Popen[bytes]) -> dict[str, object]:
     match command:
         case "replicas":
-            return {"ranking": running_replicas("Ranker")}
+            return {"ranking": running_replicas("ranking")}
         case "spread":
             import ray
             from ray import serve

@@ -211,13 +211,13 @@ def test_with_redis_hanging_answers_go_on_without_features(
 def test_with_its_ranker_killed_answers_come_in_retrieval_order_until_a_new_one_is_there(
     client: httpx.Client, users: list[str], cluster: Any
 ) -> None:
-    [ranker] = _replicas(cluster.process, "Ranker")
+    [ranker] = _replicas(cluster.process, "ranking")
     ranker.kill()
     end = time.monotonic() + RECOVERY_S
     while time.monotonic() < end:
         answer = recommend(client, user_id=users[0])
         assert answer["items"]
-        if not answer["degraded"] and ranker not in _replicas(cluster.process, "Ranker"):
+        if not answer["degraded"] and ranker not in _replicas(cluster.process, "ranking"):
             return
     pytest.fail("no new ranker took over")
 

@@ -36,7 +36,7 @@ async def _serving(client: httpx.AsyncClient) -> list[tuple[str | None, int, str
 async def test_a_good_bundle_is_swapped_in_and_an_altered_one_leaves_everything_as_it_is(
     bundle_dir: Path, other_bundle: Path, altered_bundle: Path
 ) -> None:
-    ingress = Ingress(ServeConfig(bundle=str(bundle_dir), shadow=ShadowConfig(share=1)))
+    ingress = Ingress(ServeConfig(bundle=str(bundle_dir), shadow=ShadowConfig(share=1)), {})
     transport = httpx.ASGITransport(ingress.__serve_build_asgi_app__())
     async with httpx.AsyncClient(transport=transport, base_url="http://replica") as client:
         assert (await client.get("/readyz")).status_code == 503

@@ -8,6 +8,7 @@ import csv
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ from hypothesis import strategies as st
 from features.memory_store import MemoryOnlineStore
 from features.progress import silent
 from features.schema import FeatureSchema
-from serving.assemble import build_stages, compose
+from serving.build import Placement, compose
 from serving.config import ServeConfig
 from serving.engine import Engine
 from serving.evaluation import PATIENT, ServedPipeline
 from serving.http.api import create_api
-from serving.microbatch import MicroBatcher
 from serving.observe.prometheus import PrometheusRecorder
+from serving.program import THREADS, Here
 from serving.traffic.live import Live
 from tests.serving.fakes import post
 from training.bundle import read_bundle
@@ -198,14 +199,12 @@ def journey(folder: Path, home: Path, people: int | None = None, **settings: Any
     figures = evaluate([ServedPipeline(bundle, tables)], cases := Cases.of(data, data.test))
     delisted = frozenset(bundle.catalogue.ids[index] for index in bundle.catalogue.delisted)
     config = ServeConfig(bundle=bundle.manifest.version, budgets=PATIENT)
-    stages = build_stages(bundle, config)
     store = MemoryOnlineStore.from_events(schema, tables.interactions, tables.items, tables.users)
-    engine = compose(
-        bundle, stages, store, config, together=MicroBatcher(stages.vectorised) if stages.vectorised else None
-    )
     often = Counter(tables.interactions["user_id"].cast("string").to_pylist())
     users = [user for user, _ in often.most_common(people)]
-    answers, others = asyncio.run(_asked(engine, config, users))
+    with ThreadPoolExecutor(THREADS) as pool:
+        engine = compose(bundle, store, config, placement=Placement(runner=Here(pool)))
+        answers, others = asyncio.run(_asked(engine, config, users))
     by_user = dict(zip(users, answers, strict=True))
     return Journey(tables, engine, cases, figures[0], by_user, others, delisted)
 

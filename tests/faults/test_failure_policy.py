@@ -1,103 +1,50 @@
-"""The failure table: every way to lose a stage, and what the answer is then.
+"""The failure table: every way to lose a stage, and what the answer is then: by an error, by a hang, by a
+computation that takes too long, by a broken invariant.
 
 Time is virtual: a stage that hangs costs nothing, and a budget cuts it off to the millisecond.
 """
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from serving.config import Budgets
+from serving.batch import Candidates, Queries
 from serving.errors import InvalidFilter, Unavailable
-from serving.pipeline import SIDE_EFFECT_TIMEOUT_S, RecommendationPipeline
-from serving.types import CandidateBatch, Explanation, Mask, Query, Recommendation
+from serving.types import Explanation, Float32, Mask, Query, Recommendation
+from tests.faults.bench import (
+    ALL_SOURCES,
+    BUDGETS,
+    EASE,
+    FAULTS,
+    HANGING,
+    HISTORY,
+    ITEMS,
+    POPULAR,
+    RETRIEVED,
+    RISING,
+    STAGES,
+    TOWER,
+    Bench,
+    N,
+    gathered,
+    shown,
+)
 from tests.serving.doubles import (
     BestScoreBlender,
     CatalogueHydrator,
-    Counts,
-    Fault,
     FixedSource,
-    HistoryHydrator,
     ItemScorer,
     LastSelector,
     Named,
-    Recall,
     ScoreExplainer,
     batch_of,
-    fails,
-    hangs,
-    history_of,
     query_of,
-    run,
-    takes,
 )
-
-N = 10
-FAULTS = pytest.mark.parametrize(
-    ("fault", "reason"), [(fails, "ConnectionError"), (hangs, "TimeoutError")], ids=["fails", "hangs"]
-)
-HISTORY = HistoryHydrator("history", history=history_of([9]))
-TOWER = FixedSource("tower", batch=batch_of([1, 2, 3]))
-EASE = FixedSource("ease", batch=batch_of([3, 4], [5, 4]))
-POPULAR = FixedSource("popular", batch=batch_of([5, 6], [0.2, 0.1]), personal=False)
-ITEMS = CatalogueHydrator("items", features=np.zeros((N, 2), np.float32))
-RISING = ItemScorer("ranker", scores=np.arange(N, dtype=np.float32))
-BUDGETS = Budgets()
-
-RETRIEVED = [3, 4, 1, 2, 5, 6]
-"""The order of retrieval. The ranker turns it round to 6 … 1; the selector then picks the worst two."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A healthy pipeline to break, and the recorder that watches it."""
-
-    pipeline: RecommendationPipeline
-    counts: Counts
-
-    def ask(self, **fields: object) -> Recommendation:
-        return run(self.pipeline.run(query_of(**{"count": 2, "explain": True, **fields})))
-
-    def ask_and_time(self, **fields: object) -> tuple[Recommendation | Unavailable, float]:
-        """The answer or the refusal, and when it came, in (virtual) seconds."""
-
-        async def timed() -> tuple[Recommendation | Unavailable, float]:
-            try:
-                answer: Recommendation | Unavailable = await self.pipeline.run(query_of(**fields))
-            except Unavailable as refusal:
-                answer = refusal
-            return answer, asyncio.get_running_loop().time()
-
-        return run(timed())
-
-    def broken(self, **stages: object) -> "Bench":
-        return Bench(replace(self.pipeline, **stages), self.counts)  # type: ignore[arg-type]  # parameters of a test are wider
-
-
-@pytest.fixture
-def bench() -> Bench:
-    counts = Counts()
-    pipeline = RecommendationPipeline(
-        query_hydrators=(HISTORY,),
-        sources=(TOWER, EASE, POPULAR),
-        blender=BestScoreBlender("blender"),
-        hydrators=(ITEMS,),
-        scorer=RISING,
-        selector=LastSelector("selector"),
-        explainer=ScoreExplainer("explainer"),
-        budgets=BUDGETS,
-        recorder=counts,
-    )
-    return Bench(pipeline, counts)
-
-
-def shown(answer: Recommendation) -> list[int]:
-    return answer.batch.item_index.tolist()
+from tests.serving.virtual import Fault, fails, hangs, lasts
+from training.models.ragged import Ragged, splits
 
 
 def test_healthy(bench: Bench) -> None:
@@ -108,12 +55,12 @@ def test_healthy(bench: Bench) -> None:
     assert bench.counts.losses == []
 
 
-# Online features → the schema's defaults.
+# Online features → the request goes on as it came.
 
 
 @FAULTS
 def test_without_features_the_query_keeps_its_defaults(bench: Bench, fault: Fault, reason: str) -> None:
-    answer = bench.broken(query_hydrators=(replace(HISTORY, fault=fault),)).ask()
+    answer = bench.broken(query_hydrator=replace(HISTORY, fault=fault)).ask()
     assert answer.degraded == ("features",)
     assert (len(answer.query.history), answer.query.feature_age_s) == (0, None)
     assert shown(answer) == [1, 2]
@@ -131,22 +78,34 @@ def test_without_one_source_the_others_answer(bench: Bench, fault: Fault, reason
     assert bench.counts.losses == [("source:tower", reason)]
 
 
-def brings(batch: CandidateBatch) -> FixedSource:
-    return replace(TOWER, batch=batch)
+@dataclass(frozen=True)
+class OutlawSource(Named):
+    """Breaks its law in the way given, for any number of requests."""
+
+    crooked: Callable[[Candidates], Candidates | None] = lambda found: found
+    personal: bool = True
+
+    def retrieve(self, queries: Queries) -> Candidates:
+        found = TOWER.batch.take(np.zeros(len(queries), np.int64))
+        return self.crooked(found)  # type: ignore[return-value]  # a fault may be anything
 
 
 @pytest.mark.parametrize(
-    "outlaw",
+    "crooked",
     [
-        brings(batch_of([1, 1])),
-        brings(replace(batch_of([1, 2]), retrieval_score=np.ones(1, np.float32))),
-        brings(batch_of([1, 2]).with_score(np.ones(3, np.float32))),
-        brings(None),  # type: ignore[arg-type]  # parameters of a test are wider
+        lambda found: replace(found, item_index=np.ones_like(found.item_index)),
+        lambda found: replace(found, retrieval_score=found.retrieval_score[1:]),
+        lambda found: replace(found, source=np.zeros(len(found.source) + 1, np.uint32)),
+        lambda found: replace(found, row_splits=found.row_splits[:-1]),
+        lambda found: replace(found, row_splits=np.append(found.row_splits, found.row_splits[-1])),
+        lambda found: None,
     ],
-    ids=["an item twice", "fewer scores", "more scores", "no batch"],
+    ids=["an item twice", "fewer scores", "more bits", "a request less", "a request more", "no candidates"],
 )
-def test_a_source_that_breaks_its_law_is_lost(bench: Bench, outlaw: FixedSource) -> None:
-    answer = bench.broken(sources=(outlaw, EASE, POPULAR)).ask(count=10)
+def test_a_source_that_breaks_its_law_is_lost(
+    bench: Bench, crooked: Callable[[Candidates], Candidates | None]
+) -> None:
+    answer = bench.broken(sources=(OutlawSource("tower", crooked=crooked), EASE, POPULAR)).ask(count=10)
     assert set(shown(answer)) == {3, 4, 5, 6}
     assert answer.degraded == ("source:tower",)
 
@@ -163,78 +122,93 @@ def test_without_personal_sources_popularity_answers(bench: Bench, fault: Fault,
 def test_without_popularity_the_answer_is_still_personal(bench: Bench, fault: Fault, reason: str) -> None:
     answer = bench.broken(sources=(TOWER, replace(POPULAR, fault=fault))).ask()
     assert (answer.tier, answer.degraded) == ("personalized", ("source:popular",))
+    assert bench.counts.losses == [("source:popular", reason)]
 
 
 def test_a_slow_source_is_dropped_at_its_own_budget(bench: Bench) -> None:
-    late = takes(BUDGETS.source / 1e3 + 0.001)
-    answer = bench.broken(sources=(replace(TOWER, fault=late), EASE, POPULAR)).ask(deadline=10.0)
+    late = lasts(BUDGETS.source / 1e3 + 0.001)
+    answer, at = bench.broken(sources=(replace(TOWER, fault=late), EASE, POPULAR)).ask_and_time()
+    assert isinstance(answer, Recommendation)
     assert answer.degraded == ("source:tower",)
     assert bench.counts.losses == [("source:tower", "TimeoutError")]
+    assert at == pytest.approx(BUDGETS.source / 1e3)
 
 
 def test_a_source_within_its_budget_is_waited_for(bench: Bench) -> None:
-    in_time = takes(BUDGETS.source / 1e3 - 0.001)
+    in_time = lasts(BUDGETS.source / 1e3 - 0.001)
     answer = bench.broken(sources=(replace(TOWER, fault=in_time), EASE, POPULAR)).ask()
     assert answer.degraded == ()
 
 
-def test_sources_wait_side_by_side(bench: Bench) -> None:
-    slow = takes(BUDGETS.source / 1e3 - 0.001)
+def test_every_source_has_its_own_budget(bench: Bench) -> None:
+    slow = lasts(BUDGETS.source / 1e3 - 0.001)
     sources = tuple(replace(source, fault=slow) for source in (TOWER, EASE, POPULAR))
-    answer = bench.broken(sources=sources).ask(deadline=BUDGETS.source / 1e3)
+    answer = bench.broken(sources=sources).ask(deadline=ALL_SOURCES)
     assert answer.degraded == ()
 
 
-class NoBlender(Named):
-    def blend(self, query: Query, batches: Sequence[CandidateBatch | None]) -> CandidateBatch:
-        raise ZeroDivisionError
+def test_what_a_source_brings_after_its_budget_is_in_no_answer(bench: Bench) -> None:
+    """Its thread goes on while the ranker computes, and writes nothing."""
+    late, ranking = lasts(BUDGETS.source / 1e3 + 0.01), lasts(BUDGETS.ranker / 2e3)
+    stages = {"sources": (replace(TOWER, fault=late), EASE), "scorer": replace(RISING, fault=ranking)}
+    answer = bench.broken(**stages).ask(count=10)
+    assert set(shown(answer)) == {3, 4}
+    assert answer.degraded == ("source:tower",)
 
 
 class CrookedBlender(Named):
-    def blend(self, query: Query, batches: Sequence[CandidateBatch | None]) -> CandidateBatch:
+    def blend(self, queries: Queries, brought: Sequence[Candidates | None]) -> Candidates:
         return replace(batch_of([1, 2]), source=np.zeros(1, np.uint32))
 
 
-@pytest.mark.parametrize("blender", [NoBlender("blender"), CrookedBlender("blender")])
+@pytest.mark.parametrize(
+    ("blender", "reason"),
+    [
+        (BestScoreBlender("blender", fault=fails), "ConnectionError"),
+        (BestScoreBlender("blender", fault=hangs), "TimeoutError"),
+        (CrookedBlender("blender"), "InvariantViolation"),
+    ],
+)
 def test_without_a_blend_the_first_source_that_brought_anything_answers(
-    bench: Bench, blender: NoBlender | CrookedBlender
+    bench: Bench, blender: BestScoreBlender | CrookedBlender, reason: str
 ) -> None:
     answer = bench.broken(sources=(FixedSource("none"), EASE, POPULAR), blender=blender).ask()
     assert set(shown(answer)) == {3, 4}
     assert answer.degraded == ("blend",)
+    assert bench.counts.losses == [("blend", reason)]
 
 
 # Ranker → retrieval order.
 
 
 class ForgetfulHydrator(CatalogueHydrator):
-    async def hydrate(self, query: Query, batch: CandidateBatch) -> CandidateBatch:
-        return batch.with_features(np.zeros((len(batch) - 1, 2), np.float32))
+    def hydrate(self, queries: Queries, candidates: Candidates) -> Candidates:
+        return candidates.with_columns({"f0": np.zeros(len(candidates.item_index) - 1, np.float32)})
 
 
 class ShufflingHydrator(CatalogueHydrator):
-    async def hydrate(self, query: Query, batch: CandidateBatch) -> CandidateBatch:
-        return batch.take(np.arange(len(batch))[::-1])
+    def hydrate(self, queries: Queries, candidates: Candidates) -> Candidates:
+        return candidates.pick(np.arange(len(candidates.item_index))[::-1], candidates.row_splits)
 
 
-class UnscoringScorer(ItemScorer):
-    async def score(self, query: Query, batch: CandidateBatch) -> CandidateBatch:
-        return batch
+class ShorteningHydrator(CatalogueHydrator):
+    def hydrate(self, queries: Queries, candidates: Candidates) -> Candidates:
+        return candidates.keep(np.arange(len(candidates.item_index)) > 0)
 
 
 class ShortScorer(ItemScorer):
-    async def score(self, query: Query, batch: CandidateBatch) -> CandidateBatch:
-        return batch.with_score(self.scores[: len(batch) - 1])
+    def score(self, queries: Queries, candidates: Candidates) -> Float32:
+        return self.scores[candidates.item_index[1:]]
 
 
 class SquareScorer(ItemScorer):
-    async def score(self, query: Query, batch: CandidateBatch) -> CandidateBatch:
-        return batch.with_score(np.zeros((len(batch), 1), np.float32))
+    def score(self, queries: Queries, candidates: Candidates) -> Float32:
+        return np.zeros((len(candidates.item_index), 1), np.float32)
 
 
-class ShufflingScorer(ItemScorer):
-    async def score(self, query: Query, batch: CandidateBatch) -> CandidateBatch:
-        return batch.with_score(self.scores[batch.item_index]).take(np.arange(len(batch))[::-1])
+class NoScorer(ItemScorer):
+    def score(self, queries: Queries, candidates: Candidates) -> Float32:
+        return None  # type: ignore[return-value]  # a fault may be anything
 
 
 def scores(*values: float) -> ItemScorer:
@@ -246,40 +220,31 @@ def scores(*values: float) -> ItemScorer:
     [
         ({"scorer": replace(RISING, fault=fails)}, "ConnectionError"),
         ({"scorer": replace(RISING, fault=hangs)}, "TimeoutError"),
+        ({"scorer": replace(RISING, fault=lasts(0.3))}, "TimeoutError"),
         ({"hydrators": (replace(ITEMS, fault=fails),)}, "ConnectionError"),
         ({"hydrators": (replace(ITEMS, fault=hangs),)}, "TimeoutError"),
         ({"hydrators": (ForgetfulHydrator("items"),)}, "InvariantViolation"),
         ({"hydrators": (ShufflingHydrator("items"),)}, "InvariantViolation"),
-        ({"scorer": UnscoringScorer("ranker")}, "InvariantViolation"),
+        ({"hydrators": (ShorteningHydrator("items"),)}, "InvariantViolation"),
+        ({"scorer": NoScorer("ranker")}, "AttributeError"),
         ({"scorer": ShortScorer("ranker", scores=RISING.scores)}, "InvariantViolation"),
         ({"scorer": SquareScorer("ranker")}, "InvariantViolation"),
-        ({"scorer": ShufflingScorer("ranker", scores=RISING.scores)}, "InvariantViolation"),
         ({"scorer": scores(*[np.nan] * N)}, "InvariantViolation"),
+        ({"scorer": scores(0, 1, 2, np.inf, *[0] * 6)}, "InvariantViolation"),
+        ({"scorer": scores(0, 1, 2, -np.inf, *[0] * 6)}, "InvariantViolation"),
     ],
     ids=[
-        "scorer fails", "scorer hangs", "hydrator fails", "hydrator hangs", "features of fewer rows",
-        "hydrator shuffles", "no score", "fewer scores", "scores of two dimensions", "scorer shuffles",
-        "all NaN",
+        "scorer fails", "scorer hangs", "scorer computes for 300 ms", "hydrator fails", "hydrator hangs",
+        "columns of fewer rows", "hydrator shuffles", "hydrator drops", "no score", "fewer scores",
+        "scores of two dimensions", "all NaN", "one infinite", "one -infinite",
     ],
 )  # fmt: skip
 def test_without_ranker_retrieval_order(bench: Bench, stages: dict[str, object], reason: str) -> None:
     answer = bench.broken(selector=None, **stages).ask(count=10)
     assert shown(answer) == RETRIEVED
     assert (answer.degraded, answer.explanations) == (("ranker",), ())
+    assert answer.shown.score is None
     assert bench.counts.losses == [("ranker", reason)]
-
-
-@pytest.mark.parametrize("nothing", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("scale", [1.0, 1e30, -1e30], ids=str)
-def test_scores_that_are_not_finite_sink(bench: Bench, nothing: float, scale: float) -> None:
-    values = [0, 1 * scale, nothing, 3 * scale, nothing, 5 * scale, 6 * scale, 0, 0, 0]
-    answer = bench.broken(selector=None, scorer=scores(*values)).ask(count=10)
-    best_first = sorted([1, 3, 5, 6], key=lambda item: -values[item])
-    assert shown(answer) == [*best_first, 4, 2]  # the sunk ones in retrieval order
-    assert answer.batch.score is not None
-    assert np.isfinite(answer.batch.score).all()
-    assert (np.diff(answer.batch.score) <= 0).all()
-    assert answer.degraded == ()
 
 
 # Diversity → the ranked top k.
@@ -289,12 +254,12 @@ def test_scores_that_are_not_finite_sink(bench: Bench, nothing: float, scale: fl
 class FixedSelector(LastSelector):
     chosen: Any = None
 
-    async def select(self, query: Query, batch: CandidateBatch) -> NDArray[np.intp]:
+    def select(self, queries: Queries, candidates: Candidates) -> Ragged[np.int64]:
         return self.chosen  # type: ignore[no-any-return]  # a fault may be anything
 
 
-def chooses(*rows: Any) -> FixedSelector:
-    return FixedSelector("selector", chosen=np.array(rows))
+def chooses(*places: Any) -> FixedSelector:
+    return FixedSelector("selector", chosen=Ragged(np.array(places), splits([len(places)])))
 
 
 @pytest.mark.parametrize(
@@ -302,6 +267,7 @@ def chooses(*rows: Any) -> FixedSelector:
     [
         (LastSelector("selector", fault=fails), "ConnectionError"),
         (LastSelector("selector", fault=hangs), "TimeoutError"),
+        (LastSelector("selector", fault=lasts(0.3)), "TimeoutError"),
         (chooses(0), "InvariantViolation"),
         (chooses(0, 1, 2), "InvariantViolation"),
         (chooses(1, 1), "InvariantViolation"),
@@ -310,11 +276,13 @@ def chooses(*rows: Any) -> FixedSelector:
         (chooses(0.0, 1.0), "InvariantViolation"),
         (chooses(True, False), "InvariantViolation"),
         (chooses([0], [1]), "InvariantViolation"),
-        (FixedSelector("selector"), "InvariantViolation"),
+        (FixedSelector("selector", chosen=Ragged(np.array([0, 1, 2]), splits([2]))), "InvariantViolation"),
+        (FixedSelector("selector", chosen=Ragged(np.array([0, 1]), splits([1, 1]))), "InvariantViolation"),
+        (FixedSelector("selector"), "AttributeError"),
     ],
     ids=[
-        "fails", "hangs", "too few", "too many", "twice", "beyond the end", "negative", "floats", "a mask",
-        "two dimensions", "nothing",
+        "fails", "hangs", "computes for 300 ms", "too few", "too many", "twice", "beyond the end", "negative",
+        "floats", "a mask", "two dimensions", "more than its splits", "of two requests", "nothing",
     ],
 )  # fmt: skip
 def test_without_diversity_the_ranked_top(bench: Bench, selector: LastSelector, reason: str) -> None:
@@ -328,8 +296,13 @@ def test_without_diversity_the_ranked_top(bench: Bench, selector: LastSelector, 
 
 
 class SilentExplainer(ScoreExplainer):
-    async def explain(self, query: Query, batch: CandidateBatch) -> tuple[Explanation, ...]:
-        return ()
+    def explain(self, queries: Queries, candidates: Candidates) -> tuple[tuple[Explanation, ...], ...]:
+        return ((),) * len(queries)
+
+
+class LonelyExplainer(ScoreExplainer):
+    def explain(self, queries: Queries, candidates: Candidates) -> tuple[tuple[Explanation, ...], ...]:
+        return (*super().explain(queries, candidates), ())
 
 
 @pytest.mark.parametrize(
@@ -337,7 +310,9 @@ class SilentExplainer(ScoreExplainer):
     [
         (ScoreExplainer("explainer", fault=fails), "ConnectionError"),
         (ScoreExplainer("explainer", fault=hangs), "TimeoutError"),
+        (ScoreExplainer("explainer", fault=lasts(0.3)), "TimeoutError"),
         (SilentExplainer("explainer"), "InvariantViolation"),
+        (LonelyExplainer("explainer"), "InvariantViolation"),
     ],
 )
 def test_without_explainer_no_reasons(bench: Bench, explainer: ScoreExplainer, reason: str) -> None:
@@ -378,18 +353,7 @@ def test_a_deadline_after_retrieval_answers_with_what_is_in_hand(bench: Bench) -
     assert bench.counts.losses == [("ranker", "TimeoutError"), ("diversity", "Deadline")]
 
 
-@pytest.mark.parametrize(
-    "stages",
-    [
-        {"query_hydrators": (replace(HISTORY, fault=hangs),)},
-        {"sources": (replace(TOWER, fault=hangs), EASE)},
-        {"sources": (replace(TOWER, fault=hangs),)},
-        {"scorer": replace(RISING, fault=hangs)},
-        {"selector": LastSelector("selector", fault=hangs)},
-        {"explainer": ScoreExplainer("explainer", fault=hangs)},
-    ],
-    ids=["features", "one source", "every source", "scorer", "selector", "explainer"],
-)
+@pytest.mark.parametrize("stages", HANGING, ids=STAGES)
 def test_whatever_hangs_the_deadline_is_kept(bench: Bench, stages: dict[str, object]) -> None:
     _, at = bench.broken(**stages).ask_and_time(deadline=0.02, explain=True)
     assert at == pytest.approx(0.02)  # and not at the stage's budget, which is longer
@@ -397,7 +361,7 @@ def test_whatever_hangs_the_deadline_is_kept(bench: Bench, stages: dict[str, obj
 
 def test_lost_stages_add_up(bench: Bench) -> None:
     answer = bench.broken(
-        query_hydrators=(replace(HISTORY, fault=hangs),),
+        query_hydrator=replace(HISTORY, fault=hangs),
         sources=(replace(TOWER, fault=fails), EASE, POPULAR),
         scorer=replace(RISING, fault=hangs),
         selector=LastSelector("selector", fault=fails),
@@ -409,72 +373,41 @@ def test_lost_stages_add_up(bench: Bench) -> None:
 # Filters fail closed: what could not be checked is not shown.
 
 
+@dataclass(frozen=True)
 class BrokenFilter(Named):
-    def keep(self, query: Query, batch: CandidateBatch) -> Mask:
-        raise IndexError("injected")
+    keeps: Any = None
 
-
-def test_without_a_filter_it_is_unavailable(bench: Bench) -> None:
-    with pytest.raises(Unavailable, match="filter seen failed"):
-        bench.broken(filters=(BrokenFilter("seen"),)).ask()
-    assert bench.counts.losses == [("filter:seen", "IndexError")]
-
-
-async def refuses() -> None:
-    raise InvalidFilter("year", "injected")
-
-
-def test_a_wrong_filter_is_the_clients_mistake_and_stops_the_other_sources(bench: Bench) -> None:
-    sources = replace(TOWER, fault=refuses), replace(EASE, fault=hangs), replace(POPULAR, fault=refuses)
-    with pytest.raises(InvalidFilter, match="year"):
-        bench.broken(sources=sources).ask()
-    assert bench.counts.losses == []
-
-
-# Cancellation: the client has gone.
+    def keep(self, queries: Queries, candidates: Candidates) -> Mask:
+        self.fault.compute()
+        return self.keeps  # type: ignore[no-any-return]  # a fault may be anything
 
 
 @pytest.mark.parametrize(
-    "stages",
+    "broken",
     [
-        {"query_hydrators": (replace(HISTORY, fault=hangs),)},
-        {"sources": (replace(TOWER, fault=hangs), replace(EASE, fault=hangs), POPULAR)},
-        {"scorer": replace(RISING, fault=hangs)},
-        {"selector": LastSelector("selector", fault=hangs)},
-        {"explainer": ScoreExplainer("explainer", fault=hangs)},
+        BrokenFilter("seen", fault=fails),
+        BrokenFilter("seen", fault=hangs),
+        BrokenFilter("seen"),
+        BrokenFilter("seen", keeps=np.ones(1, np.bool_)),
+        BrokenFilter("seen", keeps=np.ones(99, np.bool_)),
     ],
-    ids=lambda stages: next(iter(stages)),
+    ids=["fails", "hangs", "no mask", "a mask of one row", "a mask of more rows"],
 )
-def test_a_cancelled_request_leaves_no_task_behind(bench: Bench, stages: dict[str, object]) -> None:
-    pipeline = bench.broken(**stages).pipeline
-
-    async def cancelled() -> None:
-        request = asyncio.create_task(pipeline.run(query_of(explain=True)))
-        await asyncio.sleep(0.01)
-        assert not request.done()
-        request.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await request
-
-    run(cancelled())  # which checks for tasks left behind
-    assert (bench.counts.answers, bench.counts.losses) == (0, [])
+def test_without_a_filter_it_is_unavailable(bench: Bench, broken: BrokenFilter) -> None:
+    with pytest.raises(Unavailable, match="filter failed"):
+        bench.broken(filters=(broken,)).ask()
+    assert [stage for stage, _ in bench.counts.losses] == ["filter"]
+    assert bench.counts.answers == 0
 
 
-# Side effects: nobody waits for them.
+def test_a_wrong_filter_is_the_clients_mistake_and_not_a_loss(bench: Bench) -> None:
+    def refuses(query: Query) -> None:
+        if query.filter is not None:
+            raise InvalidFilter("year", "injected")
 
-
-@FAULTS
-def test_a_lost_side_effect_is_counted_and_spares_the_next(bench: Bench, fault: Fault, reason: str) -> None:
-    last = Recall("last")
-    broken = bench.broken(side_effects=(Recall("first", fault=fault), last))
-    answer = broken.ask()
-    run(broken.pipeline.record(answer))
-    assert last.recorded == [answer]
-    assert bench.counts.losses == [("first", reason)]
-
-
-def test_a_side_effect_may_take_its_time(bench: Bench) -> None:
-    recall = Recall("recall", fault=takes(SIDE_EFFECT_TIMEOUT_S * 0.9))
-    broken = bench.broken(side_effects=(recall,))
-    run(broken.pipeline.record(broken.ask()))
-    assert len(recall.recorded) == 1
+    wrong, right = gathered(
+        bench.broken(admit=refuses), query_of(filter={"year": {"is": 1}}), query_of(count=2)
+    )
+    assert isinstance(wrong, InvalidFilter)
+    assert isinstance(right, Recommendation)
+    assert (shown(right), right.degraded, bench.counts.losses) == ([1, 2], (), [])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def travelled(root: Path, rows: Iterable[Row], **settings: str) -> Journey:
+def travelled(root: Path, rows: Iterable[Row], **settings: Any) -> Journey:
     folder = root / "mine"
     folder.mkdir()
     write(folder / "interactions.csv", rows)

@@ -4,21 +4,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import selectors
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
-from typing import Any, TypeVar
-from unittest import mock
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from serving.retrieval.index import ExactIndex, top_k
+from serving.batch import Candidates, Queries
+from serving.filters import Eligibility, hidden
+from serving.retrieval.index import top_k
 from serving.types import (
-    CandidateBatch,
     Contribution,
     Explanation,
     Float32,
@@ -28,79 +24,24 @@ from serving.types import (
     Query,
     Recommendation,
 )
+from tests.serving.virtual import Fault, fails, hangs, lasts, run, works
 from training.catalogue import Catalogue
+from training.models.ragged import Ragged, splits
+from training.models.retrieval import top_k as best_of_rows
 
-T = TypeVar("T")
-Fault = Callable[[], Awaitable[None]]
-
-
-async def works() -> None:
-    pass
-
-
-async def fails() -> None:
-    raise ConnectionError("injected")
-
-
-async def hangs() -> None:
-    await asyncio.Event().wait()
-
-
-def takes(seconds: float) -> Fault:
-    async def wait() -> None:
-        await asyncio.sleep(seconds)
-
-    return wait
-
-
-class _SkippingSelector(selectors.SelectSelector):
-    """Where nothing is ready, moves the clock to the next timer instead of waiting for it."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready:
-            if timeout is None:
-                raise RuntimeError("everything waits and no timer is set: without a budget this is a hang")
-            self.now += timeout
-        return ready
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock starts at 0 and jumps: timeouts are exact, and cost no time."""
-
-    def __init__(self) -> None:
-        self._skipping = _SkippingSelector()
-        super().__init__(self._skipping)
-
-    def time(self) -> float:
-        return self._skipping.now
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Runs it on virtual time, which the executor's deadlines follow too, and checks that no task of it
-    is left."""
-    loop = VirtualLoop()
-    clock = SimpleNamespace(monotonic=loop.time, perf_counter=time.perf_counter)
-    try:
-        with mock.patch("serving.pipeline.time", clock), mock.patch("serving.observe.ledger.time", clock):
-            return loop.run_until_complete(work)
-    finally:
-        left = asyncio.all_tasks(loop)
-        loop.close()
-        assert not left, f"tasks left behind: {left}"
+__all__ = ["Fault", "fails", "hangs", "lasts", "run", "works"]  # beside what is defined here
 
 
 def indices(values: Iterable[int]) -> Int32:
     return np.fromiter(values, np.int32)
 
 
-def batch_of(items: Iterable[int], scores: Iterable[float] | None = None) -> CandidateBatch:
-    """Items with the scores given, or with falling ones."""
-    item_index = indices(items)
-    falling = np.arange(len(item_index), 0, -1)
-    return CandidateBatch.of(item_index, np.array(falling if scores is None else list(scores), np.float32))
+def batch_of(*lists: Iterable[int], scores: Iterable[float] | None = None) -> Candidates:
+    """Candidates of one request for each list, with the scores given, one list after another, or with falling
+    ones."""
+    items = Ragged.of([indices(each) for each in lists], np.int32)
+    falling = np.concatenate([np.empty(0), *(np.arange(n, 0, -1) for n in items.lengths.tolist())])
+    return Candidates.of(items, np.array(falling if scores is None else list(scores), np.float32))
 
 
 def history_of(items: Sequence[int]) -> History:
@@ -111,6 +52,11 @@ def query_of(**fields: Any) -> Query:
     """A query with ten (virtual) seconds to go."""
     plain = Query(request_id="r", user_id="u", now=1e9, deadline=10.0, count=5)
     return replace(plain, **fields)
+
+
+def queries_of(*queries: Query, user_width: int = 0) -> Queries:
+    """As the executor gathers them for recommendations."""
+    return Queries.of(queries, user_width, [hidden(query) for query in queries])
 
 
 def catalogue_of(n: int, seed: int = 0) -> Catalogue:
@@ -136,33 +82,57 @@ class Named:
     name: str = "fake"
     fault: Fault = works
 
-    def enabled(self, query: Query) -> bool:
-        return True
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        return np.ones(len(queries), np.bool_)
+
+
+class Declining:
+    """Mixed into a stage: one that is for nobody."""
+
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        return np.zeros(len(queries), np.bool_)
 
 
 @dataclass(frozen=True)
 class HistoryHydrator(Named):
     history: History = field(default_factory=History.empty)
 
+    def enabled(self, query: Query) -> bool:
+        return True
+
     async def hydrate_query(self, query: Query) -> Query:
-        await self.fault()
+        await self.fault.wait()
         return replace(query, history=self.history, feature_age_s=1.0)
 
 
 @dataclass(frozen=True)
 class FixedSource(Named):
-    """Always brings the same."""
+    """Always brings the same: the candidates of one request."""
 
-    batch: CandidateBatch = field(default_factory=CandidateBatch.empty)
+    batch: Candidates = field(default_factory=lambda: Candidates.empty(1))
     personal: bool = True
-    wanted: bool = True
 
-    def enabled(self, query: Query) -> bool:
-        return self.wanted
+    def retrieve(self, queries: Queries) -> Candidates:
+        self.fault.compute()
+        return self.batch.take(np.zeros(len(queries), np.int64))
 
-    async def retrieve(self, query: Query) -> CandidateBatch:
-        await self.fault()
-        return self.batch
+
+class DecliningSource(Declining, FixedSource):
+    """Would bring something, and is for nobody."""
+
+
+@dataclass(frozen=True)
+class ToldSource(Named):
+    """Brings what a request's context lists under the source's name, as "3 1 2"; best first."""
+
+    personal: bool = True
+
+    def retrieve(self, queries: Queries) -> Candidates:
+        self.fault.compute()
+        told = [str(context.get(self.name, "")) for context in queries.context]
+        return batch_of(*(map(int, items.split()) for items in told))
 
 
 @dataclass(frozen=True)
@@ -170,39 +140,52 @@ class NearestSource(Named):
     """Brings the `k` eligible items nearest to one point."""
 
     vectors: Float32 = field(default_factory=lambda: np.empty((0, 4), np.float32))
-    eligible: Callable[[Query], Mask] | None = None
+    eligibility: Eligibility | None = None
     k: int = 100
     personal: bool = True
 
-    async def retrieve(self, query: Query) -> CandidateBatch:
-        await self.fault()
-        allowed = None if self.eligible is None else self.eligible(query)
-        point = np.ones(self.vectors.shape[1], np.float32)
-        return CandidateBatch.of(*ExactIndex(self.vectors).search(point, self.k, allowed))
+    def retrieve(self, queries: Queries) -> Candidates:
+        self.fault.compute()
+        scores = np.tile(self.vectors @ np.ones(self.vectors.shape[1], np.float32), (len(queries), 1))
+        if self.eligibility is not None:
+            scores = self.eligibility.of(queries).of(scores)
+        return Candidates.of(*best_of_rows(scores, self.k))
 
 
 @dataclass(frozen=True)
 class BestScoreBlender(Named):
     """Each item once, with its best score."""
 
-    def blend(self, query: Query, batches: Sequence[CandidateBatch | None]) -> CandidateBatch:
-        joined = CandidateBatch.concat([batch for batch in batches if batch is not None])
-        items, where = np.unique(joined.item_index, return_inverse=True)
-        source = np.zeros(len(items), np.uint32)
-        np.bitwise_or.at(source, where, joined.source)
-        score = np.full(len(items), -np.inf, np.float32)
-        np.maximum.at(score, where, joined.retrieval_score)
+    def blend(self, queries: Queries, brought: Sequence[Candidates | None]) -> Candidates:
+        self.fault.compute()
+        blended = [self._one([each.take(np.array([row])) for each in brought if each is not None])
+                   for row in range(len(queries))]  # fmt: skip
+        return Candidates.join([(np.array([row]), one) for row, one in enumerate(blended)], len(queries))
+
+    @staticmethod
+    def _one(parts: Sequence[Candidates]) -> Candidates:
+        items, where = np.unique(indices(i for each in parts for i in each.item_index), return_inverse=True)
+        source, score = np.zeros(len(items), np.uint32), np.full(len(items), -np.inf, np.float32)
+        np.bitwise_or.at(source, where, np.array([s for each in parts for s in each.source], np.uint32))
+        brought = [s for each in parts for s in each.retrieval_score]
+        np.maximum.at(score, where, np.array(brought, np.float32))
         order, _ = top_k(score, len(score))
-        return CandidateBatch(items, source, score).take(order)
+        return Candidates(splits([len(order)]), items[order], source[order], score[order])
 
 
 @dataclass(frozen=True)
 class CatalogueHydrator(Named):
     features: Float32 = field(default_factory=lambda: np.empty((0, 4), np.float32))
+    requires: tuple[str, ...] = ()
 
-    async def hydrate(self, query: Query, batch: CandidateBatch) -> CandidateBatch:
-        await self.fault()
-        return batch.with_features(self.features[batch.item_index])
+    @property
+    def provides(self) -> tuple[str, ...]:
+        return tuple(f"f{column}" for column in range(self.features.shape[1]))
+
+    def hydrate(self, queries: Queries, candidates: Candidates) -> Candidates:
+        self.fault.compute()
+        columns = self.features[candidates.item_index].T
+        return candidates.with_columns(dict(zip(self.provides, columns, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -210,30 +193,36 @@ class ItemScorer(Named):
     """A fixed score for each item of the catalogue."""
 
     scores: Float32 = field(default_factory=lambda: np.empty(0, np.float32))
+    requires: tuple[str, ...] = ()
 
-    async def score(self, query: Query, batch: CandidateBatch) -> CandidateBatch:
-        await self.fault()
-        return batch.with_score(self.scores[batch.item_index])
+    def score(self, queries: Queries, candidates: Candidates) -> Float32:
+        self.fault.compute()
+        return self.scores[candidates.item_index]
 
 
 @dataclass(frozen=True)
 class LastSelector(Named):
     """Picks the worst rows, so that its choice is told apart from the ranking."""
 
-    async def select(self, query: Query, batch: CandidateBatch) -> np.ndarray[Any, np.dtype[np.intp]]:
-        await self.fault()
-        return np.arange(len(batch))[::-1][: query.count]
+    def select(self, queries: Queries, candidates: Candidates) -> Ragged[np.int64]:
+        self.fault.compute()
+        ends, counts = candidates.row_splits[1:].tolist(), queries.count.tolist()
+        worst_first = [np.arange(end - length, end)[::-1][:count] for end, length, count in
+                       zip(ends, candidates.lengths.tolist(), counts, strict=True)]  # fmt: skip
+        return Ragged.of(worst_first, np.int64)
 
 
 @dataclass(frozen=True)
 class ScoreExplainer(Named):
-    async def explain(self, query: Query, batch: CandidateBatch) -> tuple[Explanation, ...]:
-        await self.fault()
-        assert batch.score is not None
-        return tuple(
+    def explain(self, queries: Queries, candidates: Candidates) -> tuple[tuple[Explanation, ...], ...]:
+        self.fault.compute()
+        assert candidates.score is not None
+        explained = [
             Explanation(f"item {item}", None, (Contribution("score", float(score), float(score)),))
-            for item, score in zip(batch.item_index, batch.score, strict=True)
-        )
+            for item, score in zip(candidates.item_index, candidates.score, strict=True)
+        ]
+        bounds = zip(candidates.row_splits[:-1], candidates.row_splits[1:], strict=True)
+        return tuple(tuple(explained[start:end]) for start, end in bounds)
 
 
 @dataclass(frozen=True)
@@ -242,20 +231,25 @@ class Recall(Named):
 
     recorded: list[Recommendation] = field(default_factory=list)
 
+    def enabled(self, query: Query) -> bool:
+        return True
+
     async def record(self, recommendation: Recommendation) -> None:
-        await self.fault()
+        await self.fault.wait()
         self.recorded.append(recommendation)
 
 
 @dataclass
 class Counts:
-    """A recorder that keeps what was lost, and why."""
+    """A recorder that keeps what was lost, and why, and what each stage was given and let through."""
 
     losses: list[tuple[str, str]] = field(default_factory=list)
+    stages: list[tuple[str, int, int]] = field(default_factory=list)
     answers: int = 0
 
     def stage(self, stage: str, seconds: float, candidates_in: int, candidates_out: int) -> None:
-        pass
+        assert seconds >= 0
+        self.stages.append((stage, candidates_in, candidates_out))
 
     def lost(self, stage: str, reason: str) -> None:
         self.losses.append((stage, reason))

@@ -10,19 +10,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from starlette.types import ASGIApp, Message
 
+from serving.batch import Candidates, Queries
 from serving.config import Budgets, ServeConfig
 from serving.engine import Engine
 from serving.expressions import CatalogueFilter
-from serving.filters import Eligibility, ExpressionFilter, HiddenFilter, excluded, named, seen
+from serving.filters import DuplicateFilter, Eligibility, EligibleFilter, hidden, not_itself
 from serving.observe.metrics import NullRecorder, Recorder
-from serving.pipeline import RecommendationPipeline
+from serving.pipeline import Pipeline
+from serving.program import Here, Runner
 from serving.stages import SideEffect, Source
-from serving.types import CandidateBatch, Contribution, Explanation, Query
+from serving.types import NO_ITEMS, Contribution, Explanation, Mask, Query
 from tests.serving.doubles import (
     BestScoreBlender,
     FixedSource,
@@ -32,6 +35,7 @@ from tests.serving.doubles import (
     batch_of,
     catalogue_of,
     history_of,
+    queries_of,
 )
 
 N_ITEMS = 40
@@ -55,6 +59,9 @@ JSON = {"content-type": "application/json"}
 class Directory(Named):
     """Knows the history of `ann`."""
 
+    def enabled(self, query: Query) -> bool:
+        return True
+
     async def hydrate_query(self, query: Query) -> Query:
         if query.user_id != "ann":
             return query
@@ -67,35 +74,38 @@ class Following(Named):
 
     personal: bool = True
 
-    def enabled(self, query: Query) -> bool:
-        return len(query.history) + len(query.items) > 0
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        told: Mask = queries.histories.item_index.lengths + queries.named.lengths > 0
+        return told
 
-    async def retrieve(self, query: Query) -> CandidateBatch:
-        starts = query.items if len(query.items) else query.history.item_index
-        following = (starts[:, None] + np.arange(1, 11)) % N_ITEMS
-        return batch_of(np.unique(following))
+    def retrieve(self, queries: Queries) -> Candidates:
+        pairs = zip(queries.named, queries.histories.item_index, strict=True)
+        starts = [named if len(named) else history for named, history in pairs]
+        return batch_of(*(np.unique((each[:, None] + np.arange(1, 11)) % N_ITEMS) for each in starts))
 
 
 @dataclass(frozen=True)
 class NamedItems(Named):
     personal: bool = True
 
-    async def retrieve(self, query: Query) -> CandidateBatch:
-        await self.fault()
-        return batch_of(query.items)
+    def retrieve(self, queries: Queries) -> Candidates:
+        return batch_of(*queries.named)
 
 
 @dataclass(frozen=True)
 class Tracing(Named):
     """Explains an item by the newest event of the history."""
 
-    async def explain(self, query: Query, batch: CandidateBatch) -> tuple[Explanation, ...]:
-        anchor = int(query.history.item_index[-1]) if len(query.history) else None
-        sentence = None if anchor is None else "because you watched it"
-        return tuple(
-            Explanation(sentence, anchor, (Contribution("score", 1.0, float(score)),))
-            for score in (batch.score if batch.score is not None else ())
-        )
+    def explain(self, queries: Queries, candidates: Candidates) -> tuple[tuple[Explanation, ...], ...]:
+        assert candidates.score is not None
+        explained: list[list[Explanation]] = [[] for _ in range(len(queries))]
+        for row, score in zip(candidates.row.tolist(), candidates.score.tolist(), strict=True):
+            history = queries.histories.item_index[row]
+            anchor = int(history[-1]) if len(history) else None
+            sentence = None if anchor is None else "because you watched it"
+            explained[row].append(Explanation(sentence, anchor, (Contribution("score", 1.0, score),)))
+        return tuple(map(tuple, explained))
 
 
 def engine_of(
@@ -104,61 +114,65 @@ def engine_of(
     side_effects: tuple[SideEffect, ...] = (),
     budgets: Budgets = CONFIG.budgets,
     version: str = "7",
+    here: Runner | None = None,
 ) -> Engine:
-    """The engine; `sources` stand in for those of `recommend`."""
+    """The engine; `sources` stand in for those of `recommend`. Without a runner it computes on the loop's
+    thread."""
     catalogue = catalogue_of(N_ITEMS)
     rules = CatalogueFilter(catalogue)
     popular = FixedSource("popular", batch=batch_of(range(N_ITEMS)), personal=False)
-    blender = BestScoreBlender("blend")
-    counted = recorder or NullRecorder()
-    scorer = ItemScorer("ranker", scores=np.linspace(0.9, 0.1, N_ITEMS, dtype=np.float32))
-    users = (Directory("directory"),)
-    checks = (ExpressionFilter(rules), HiddenFilter("excluded", excluded))
+    ranked: partial[dict[str, Any]] = partial(
+        dict,
+        query_hydrator=Directory("directory"),
+        scorer=ItemScorer("ranker", scores=np.linspace(0.9, 0.1, N_ITEMS, dtype=np.float32)),
+        explainer=Tracing("tracing"),
+    )
+    checks = (DuplicateFilter(), EligibleFilter(Eligibility(rules)))
+
+    def pipeline(**given: Any) -> Pipeline:
+        return Pipeline(
+            blender=BestScoreBlender("blend"),
+            user_width=0,
+            admit=lambda query: rules.mask(query.filter),
+            budgets=budgets,
+            recorder=recorder or NullRecorder(),
+            here=here or Here(),
+            **given,
+        )
+
     return Engine(
         bundle="films",
         version=version,
         catalogue=catalogue,
-        recommend=RecommendationPipeline(
+        recommend=pipeline(
             sources=sources or (Following("following"), popular),
-            blender=blender,
-            filters=(*checks, HiddenFilter("seen", seen)),
-            query_hydrators=users,
-            scorer=scorer,
+            hidden=hidden,
+            filters=checks,
             selector=_WhenAsked("diversity"),
-            explainer=Tracing("tracing"),
             side_effects=side_effects,
-            budgets=budgets,
-            recorder=counted,
+            **ranked(),
         ),
-        similar=RecommendationPipeline(
-            sources=(Following("following", personal=False),),
-            blender=blender,
-            filters=(*checks, HiddenFilter("named", named)),
-            budgets=budgets,
-            recorder=counted,
+        similar=pipeline(
+            sources=(Following("following", personal=False),), hidden=not_itself, filters=checks
         ),
-        rank=RecommendationPipeline(
-            sources=(NamedItems("named"),),
-            blender=blender,
-            query_hydrators=users,
-            scorer=scorer,
-            explainer=Tracing("tracing"),
-            budgets=budgets,
-            recorder=counted,
-        ),
+        rank=pipeline(sources=(NamedItems("named"),), hidden=lambda query: NO_ITEMS, **ranked()),
         trained_at=1e9,
     )
 
 
 @dataclass(frozen=True)
 class _WhenAsked(LastSelector):
-    def enabled(self, query: Query) -> bool:
-        return query.diversity.method != "none"
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        asked: Mask = queries.diversity > 0
+        return asked
 
 
-def eligibility(engine: Engine) -> Eligibility:
-    """What the catalogue lets `recommend` return: the oracle of a filter's answer."""
-    return Eligibility(CatalogueFilter(engine.catalogue), seen, excluded)
+def eligible(engine: Engine, query: Query) -> Mask:
+    """bool [n_items]: what the catalogue lets `recommend` return: the oracle of a filter's answer."""
+    catalogue = CatalogueFilter(engine.catalogue)
+    everything = batch_of(range(N_ITEMS))
+    return EligibleFilter(Eligibility(catalogue)).keep(queries_of(query), everything)
 
 
 @dataclass

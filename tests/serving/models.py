@@ -14,7 +14,6 @@ import torch
 from features.memory_store import MemoryOnlineStore
 from features.schema import FeatureSchema
 from training.bundle import Bundle, Component, Manifest, read_bundle, write_bundle
-from training.candidates import BaseModels
 from training.data.synthetic import synthesize
 from training.data.tables import Tables
 from training.dataset import Dataset, build
@@ -23,8 +22,10 @@ from training.fit.two_tower import TwoTower, TwoTowerSettings
 from training.models.arrays import Float32
 from training.models.blend import Blend, Calibration
 from training.models.linear import LinearItemModel
+from training.models.ragged import Ragged
 from training.models.ranker import AdditiveRanker
-from training.models.ranking_features import RankingFeatures
+from training.models.ranking_features import NAMES, ranking_features
+from training.models.scores import BaseModels, Scores
 from training.models.statistics import ItemStatistics
 from training.train import components
 
@@ -49,10 +50,6 @@ class Small:
         return self.data.schema
 
     @property
-    def features(self) -> RankingFeatures:
-        return self.models.features
-
-    @property
     def now(self) -> float:
         """A day after the last event."""
         return float(self.data.events.timestamp.max()) + 86_400
@@ -64,7 +61,7 @@ class Small:
     def seen(self, user: int) -> list[int]:
         """All a user's items, oldest first; `user` as in `data.events.user_ids`."""
         start, end = self.data.events.offsets[user : user + 2]
-        return self.data.events.item_index[start:end].tolist()
+        return list(map(int, self.data.events.item_index[start:end]))
 
     def components(self) -> dict[str, Component]:
         return components(self.models, self.blend, self.ranker)
@@ -76,7 +73,7 @@ def small() -> Small:
     schema = FeatureSchema.infer(tables.interactions, tables.items, tables.users)
     data = build(tables, schema)
     models = _base(data)
-    return Small(tables, data, models, _ranker(models.features, data), _blend())
+    return Small(tables, data, models, _ranker(models, data), _blend())
 
 
 def write_small(root: Path, components: dict[str, Component] | None = None) -> Path:
@@ -112,7 +109,7 @@ def curves(rows: Float32, tables: list[list[float]]) -> AdditiveRanker:
     ]
     # np.interp wants places that rise
     rising = [k + np.arange(len(k), dtype=np.float32) * np.float32(1e-3) for k in knots]
-    return AdditiveRanker(RankingFeatures.names, rising, [np.array(t, np.float32) for t in tables], 0.25)
+    return AdditiveRanker(NAMES, rising, [np.array(t, np.float32) for t in tables], 0.25)
 
 
 def _tables() -> Tables:
@@ -134,7 +131,7 @@ def _base(data: Dataset) -> BaseModels:
     settings = TwoTowerSettings(dimension=8, feature_dimension=4, history=6)
     tower = TwoTower(settings, data.catalogue.features, data.schema.user_width).eval()
     known = data.subset(data.train)
-    return BaseModels(
+    return BaseModels.of(
         tower.scorer(),
         LinearItemModel.of(fit_ease(known.offsets, known.item_index, N_ITEMS, 5.0), 3.0),
         LinearItemModel.of(fit_sequential(known.offsets, known.item_index, N_ITEMS, 3.0), 2.0),
@@ -142,22 +139,20 @@ def _base(data: Dataset) -> BaseModels:
     )
 
 
-def ranking_rows(features: RankingFeatures, data: Dataset) -> Float32:
+def ranking_rows(models: BaseModels, data: Dataset) -> Float32:
     """Rows [r, f] of every item for some histories of the world."""
-    positions = data.test[:8].tolist()
-    every = np.arange(N_ITEMS, dtype=np.int32)
-    return np.concatenate(
-        [features.compute(data.history(p), data.user_features[p], data.now(p), every) for p in positions]
-    )
+    at = data.test[:8]
+    candidates = Ragged.of([np.arange(N_ITEMS, dtype=np.int32)] * len(at), np.int32)
+    scores = Scores(models, data.histories(at), data.user_features[at])
+    now = data.events.timestamp[at].astype(np.float64)
+    return ranking_features(scores, models.statistics, now, candidates)
 
 
-def _ranker(features: RankingFeatures, data: Dataset) -> AdditiveRanker:
+def _ranker(models: BaseModels, data: Dataset) -> AdditiveRanker:
     """More of everything is better, but for age and idleness."""
     weights = {"ease": 2.0, "sequential": 1.5, "age": -0.5, "idle": -0.25}
     rise = np.linspace(-1, 1, 7)
-    return curves(
-        ranking_rows(features, data), [(weights.get(n, 1.0) * rise).tolist() for n in features.names]
-    )
+    return curves(ranking_rows(models, data), [(weights.get(name, 1.0) * rise).tolist() for name in NAMES])
 
 
 def _blend() -> Blend:

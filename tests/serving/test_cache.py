@@ -13,13 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.assemble import build_stages, compose
+from serving.batch import Candidates, Queries
+from serving.build import compose
 from serving.cache import LatestAnswers
 from serving.config import CacheConfig, ServeConfig
 from serving.errors import Unavailable
+from serving.filters import hidden
 from serving.http.wire import recommendation_body
-from serving.pipeline import RecommendationPipeline
-from serving.types import Diversity, Query, Recommendation
+from serving.pipeline import Pipeline
+from serving.types import Diversity, Mask, Query, Recommendation
 from tests.serving.doubles import (
     BestScoreBlender,
     FixedSource,
@@ -39,13 +41,13 @@ IDS = [*WORLD.data.events.user_ids[:3], "nobody"]
 
 
 def engine_of(config: ServeConfig) -> Any:
-    return compose(BUNDLE, build_stages(BUNDLE, config), WORLD.store(), config)
+    return compose(BUNDLE, WORLD.store(), config)
 
 
 CACHED, PLAIN = engine_of(CONFIG), engine_of(UNCACHED)
 
 
-def asked(pipeline: RecommendationPipeline, **fields: Any) -> Recommendation:
+def asked(pipeline: Pipeline, **fields: Any) -> Recommendation:
     return asyncio.run(
         pipeline.run(query_of(**{"now": WORLD.now, "deadline": time.monotonic() + 60} | fields))
     )
@@ -68,8 +70,8 @@ questions = st.fixed_dictionaries(
 def test_with_a_cache_every_answer_is_what_it_is_without(asking: list[dict[str, Any]]) -> None:
     for fields in [*asking, *asking]:
         ours, theirs = asked(CACHED.recommend, **fields), asked(PLAIN.recommend, **fields)
-        np.testing.assert_array_equal(ours.batch.item_index, theirs.batch.item_index)
-        np.testing.assert_array_equal(ours.batch.source, theirs.batch.source)
+        np.testing.assert_array_equal(ours.shown.item_index, theirs.shown.item_index)
+        np.testing.assert_array_equal(ours.shown.source, theirs.shown.source)
         assert (ours.explanations, ours.tier, ours.sources) == (
             theirs.explanations,
             theirs.tier,
@@ -118,21 +120,24 @@ class Counting:
     asked: int = 0
     broken: bool = False
 
-    def enabled(self, query: Query) -> bool:
-        return True
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        return np.ones(len(queries), np.bool_)
 
-    async def retrieve(self, query: Query) -> Any:
+    def retrieve(self, queries: Queries) -> Candidates:
         self.asked += 1
         if self.broken:
-            await fails()
-        return batch_of(range(5))
+            fails.compute()
+        return batch_of(*[range(5)] * len(queries))
 
 
 def world(config: CacheConfig | None = None, clock: Any = time.monotonic) -> tuple[Any, Row, Counting]:
     row, source = Row(), Counting()
     cache = LatestAnswers(config or CacheConfig(), clock)
-    pipeline = RecommendationPipeline(
-        query_hydrators=(row,),
+    pipeline = Pipeline(
+        query_hydrator=row,
+        hidden=hidden,
+        user_width=0,
         sources=(source, FixedSource("popular", batch=batch_of([9]), personal=False)),
         blender=BestScoreBlender("best"),
         cache=cache,
@@ -201,7 +206,7 @@ def test_the_cache_is_bounded_by_items_and_forgets_who_was_seen_longest_ago() ->
 def test_an_answer_larger_than_the_cache_is_given_and_not_kept() -> None:
     pipeline, _, source = world(CacheConfig(items=4))
     for _ in range(2):
-        assert len(asked(pipeline, user_id="ann").batch) == 5
+        assert len(asked(pipeline, user_id="ann").shown) == 5
     assert source.asked == 2
 
 

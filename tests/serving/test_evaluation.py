@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from serving.batch import Candidates, Queries
+from serving.engine import Engine
 from serving.evaluation import DegradedEvaluation, ServedPipeline
-from serving.types import CandidateBatch, Int32, Query
+from serving.types import Float32, Mask
 from tests.serving.models import N_ITEMS, small, small_bundle
 from training.dataset import build
 from training.evaluate import Cases, Retriever, evaluate
 from training.feedback import Feedback, Seen
+from training.models.ragged import Ragged
 from training.offline import OfflineRecommender
 from training.recipe import Recipe
 
@@ -121,27 +125,34 @@ def test_a_first_event_is_answered_by_popularity(served: ServedPipeline) -> None
 class Broken:
     name, personal = "broken", True
 
-    def enabled(self, query: Query) -> bool:
-        return True
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        return np.ones(len(queries), np.bool_)
 
-    async def retrieve(self, query: Query) -> CandidateBatch:
+    def retrieve(self, queries: Queries) -> Candidates:
         raise ConnectionError("injected")
 
-    async def score(self, query: Query, batch: CandidateBatch) -> CandidateBatch:
+    def score(self, queries: Queries, candidates: Candidates) -> Float32:
         raise ConnectionError("injected")
 
-    async def select(self, query: Query, batch: CandidateBatch) -> Int32:
+    def select(self, queries: Queries, candidates: Candidates) -> Ragged[np.int64]:
         raise ConnectionError("injected")
 
 
 @pytest.mark.parametrize(
     ("stage", "lost"), [("source", "source:broken"), ("scorer", "ranker"), ("selector", "diversity")]
 )
-def test_a_lost_stage_is_no_result(stage: str, lost: str) -> None:
+def test_a_lost_stage_is_no_result(stage: str, lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
     served = ServedPipeline(small_bundle(), WORLD.tables)
-    stages = served._stages
-    broken = {"sources": (Broken(), *stages.sources[1:])} if stage == "source" else {stage: Broken()}
-    served._stages = replace(stages, **broken)
+    whole = served._engine
+
+    def with_broken(cases: Cases) -> Engine:
+        engine = whole(cases)
+        sources = (Broken(), *engine.recommend.sources[1:])
+        broken: dict[str, Any] = {"sources": sources} if stage == "source" else {stage: Broken()}
+        return replace(engine, recommend=replace(engine.recommend, **broken))
+
+    monkeypatch.setattr(served, "_engine", with_broken)
     with pytest.raises(DegradedEvaluation, match=rf"lost {lost}"):
         served.recommend(CASES, 5)
 

@@ -35,7 +35,8 @@ def test_a_known_user_brings_history_features_and_their_age(user: int) -> None:
     assert query.history.item_index.tolist() == WORLD.seen(user)
     assert query.history.value.tolist() == WORLD.data.events.value[start:end].tolist()
     assert query.history.timestamp.tolist() == WORLD.data.events.timestamp[start:end].tolist()
-    assert (query.history.item_index.dtype, query.history.value.dtype) == (np.int32, np.float32)
+    assert query.history.item_index.dtype == np.int32
+    assert query.history.value.dtype == np.float32
     row = asyncio.run(WORLD.store().read_users([user_id]))
     assert query.user_features is not None
     np.testing.assert_array_equal(query.user_features, encode(WORLD.schema.user, row.columns)[0])
@@ -57,7 +58,7 @@ def test_one_version_of_a_row_is_decoded_once_and_another_anew() -> None:
     assert second.history is first.history
     assert second.user_features is first.user_features
     assert not first.history.item_index.flags.writeable
-    rows = asyncio.run(store.read_users([ask.user_id]))
+    rows = asyncio.run(store.read_users([str(ask.user_id)]))
     rows.columns["history_values"][0] = rows.columns["history_values"][0] + 1
     moved = hydrator._row(str(ask.user_id), int(rows.version[0]) + 1, rows)[0].history
     assert moved.value.tolist() == (first.history.value + 1).tolist()

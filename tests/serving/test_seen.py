@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from features import rows as rows_module
 from features.memory_store import MemoryOnlineStore
 from serving import filters
-from serving.assemble import Stages, build_stages, compose
+from serving.build import compose
 from serving.config import ServeConfig
 from serving.past import past
-from serving.pipeline import RecommendationPipeline
+from serving.pipeline import Pipeline
 from serving.types import History, Query, Recommendation
 from tests.serving.doubles import indices, query_of
 from tests.serving.fakes import PATIENT
@@ -86,16 +86,14 @@ class Served:
     """The small bundle, meaning this, over a store that knows one user."""
 
     bundle: Bundle
-    stages: Stages
-    recommend: RecommendationPipeline
+    recommend: Pipeline
 
     @staticmethod
     def of(events: Sequence[Event], feedback: Feedback) -> Served:
         tables = WORLD.tables
         store = MemoryOnlineStore.from_events(WORLD.schema, table_of(events), tables.items, tables.users)
         bundle = replace(small_bundle(), manifest=replace(small_bundle().manifest, feedback=feedback))
-        stages = build_stages(bundle, CONFIG)
-        return Served(bundle, stages, compose(bundle, stages, store, CONFIG).recommend)
+        return Served(bundle, compose(bundle, store, CONFIG).recommend)
 
     def query(self, seen: Seen | None = None) -> Query:
         feedback = self.bundle.manifest.feedback
@@ -104,7 +102,8 @@ class Served:
         )
 
     def hydrated(self) -> Query:
-        (user,) = self.recommend.query_hydrators
+        user = self.recommend.query_hydrator
+        assert user is not None
         return asyncio.run(user.hydrate_query(self.query()))
 
     def answer(self, seen: Seen | None = None) -> Recommendation:
@@ -122,7 +121,7 @@ def test_nothing_hidden_is_returned_and_no_reason_names_what_was_disliked(
     with history_length(length):
         answer = Served.of(events, feedback).answer(asked)
     gone = hidden(events, feedback, asked or feedback.seen)
-    shown = answer.batch.item_index.tolist()
+    shown = answer.shown.item_index.tolist()
     assert not gone & set(shown)
     assert len(shown) == min(30, N_ITEMS - len(gone))
     low = -np.inf if feedback.low is None else feedback.low
@@ -133,25 +132,29 @@ def test_nothing_hidden_is_returned_and_no_reason_names_what_was_disliked(
             assert newest[explanation.anchor_index] > low
 
 
+def sentences(answer: Recommendation) -> list[tuple[str | None, int | None]]:
+    return [(each.sentence, each.anchor_index) for each in answer.explanations]
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.lists(pasts, min_size=2, max_size=4), lengths, feedbacks)
-def test_queries_computed_as_one_are_answered_as_each_alone(
+def test_users_of_one_batch_are_answered_as_each_alone(
     of_users: list[list[Event]], length: int, feedback: Feedback
 ) -> None:
     with history_length(length):
         served = [Served.of(events, feedback) for events in of_users]
         queries = [each.hydrated() for each in served]
-        vectorised = served[0].stages.vectorised
-        assert vectorised is not None
-        taken = [i for i, query in enumerate(queries) if vectorised.takes(query)]
-        if not taken:
-            return
-        together = [queries[i] for i in taken]
-        computed = vectorised.compute(together, [vectorised.eligible(query) for query in together])
-        for i, one in zip(taken, computed, strict=True):
-            shown = set(one.batch.item_index.tolist())
+        unhydrated = replace(served[0].recommend, query_hydrator=None, cache=None)
+
+        async def at_once() -> list[Recommendation]:
+            return await asyncio.gather(*map(unhydrated.run, queries))
+
+        for i, answer in enumerate(asyncio.run(at_once())):
+            shown = set(answer.shown.item_index.tolist())
             assert not shown & hidden(of_users[i], feedback, feedback.seen)
-            assert shown == set(served[i].answer().batch.item_index.tolist())
+            alone = served[i].answer()
+            assert answer.shown.item_index.tolist() == alone.shown.item_index.tolist()
+            assert sentences(answer) == sentences(alone)
 
 
 @settings(deadline=None, max_examples=40)
@@ -165,13 +168,13 @@ def test_training_and_serving_agree_on_what_may_be_shown(
     for position in np.flatnonzero(data.events.user_index == user).tolist():
         before = events[: int(data.at[position] - data.every.offsets[user])]
         assert set(data.hidden(position).tolist()) == hidden(before, feedback, feedback.seen)
-        assert data.history(position).tolist() == [
+        assert data.histories(np.array([position]))[0].tolist() == [
             item for item, value in before if feedback.disliked is None or value > feedback.disliked
         ]
     with history_length(length):
         served = Served.of(events, feedback)
         query = served.hydrated()
-    assert set(filters.seen(query).tolist()) == hidden(events, feedback, feedback.seen)
+    assert set(filters.hidden(query).tolist()) == hidden(events, feedback, feedback.seen)
 
 
 def dataset_of(events: Sequence[Event], feedback: Feedback) -> Dataset:

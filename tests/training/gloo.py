@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from training.loop import Inputs, State, Weights, Worker, train
 from training.recipe import Recipe
@@ -29,7 +29,7 @@ def two_ranks(inputs: Inputs, recipe: Recipe, folder: Path) -> list[dict[str, We
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.spawn(_rank, (str(folder), port, recipe), nprocs=2)
+    spawn(_rank, (str(folder), port, recipe), nprocs=2)  # type: ignore[no-untyped-call]  # torch has no types for it
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

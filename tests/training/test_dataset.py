@@ -62,11 +62,21 @@ def test_long_histories_give_as_many_as_the_recipe_says() -> None:
 def test_examples_have_a_history_of_the_users_own(dataset: Dataset) -> None:
     examples = dataset.examples(dataset.train)
     assert len(examples) == len(dataset.train) - len(np.unique(dataset.events.user_index[dataset.train]))
-    for position in examples[:50].tolist():
-        history = dataset.history(position)
-        assert len(history)
-        begin = position - len(history)
-        assert (dataset.events.user_index[begin:position] == dataset.events.user_index[position]).all()
+    assert dataset.histories(examples).lengths.all()
+
+
+@given(data=st.data())
+def test_histories_are_all_that_a_user_had_before_an_event(dataset: Dataset, data: st.DataObject) -> None:
+    """Of a batch of events in any order, first events among them."""
+    events = dataset.events
+    chosen = data.draw(st.lists(st.integers(0, len(events) - 1), max_size=8))
+    positions = np.array(chosen, np.int64)
+    histories, hidden = dataset.histories(positions), dataset.hidden_before(positions)
+    assert len(histories) == len(hidden) == len(chosen)
+    for row, position in enumerate(chosen):
+        own = np.flatnonzero(events.user_index[:position] == events.user_index[position])
+        assert histories[row].tolist() == events.item_index[own].tolist()
+        assert hidden[row].tolist() == dataset.hidden(position).tolist()
 
 
 def test_held_out_events_do_not_reach_the_catalogues_features(tables: Tables, schema: FeatureSchema) -> None:

@@ -53,7 +53,6 @@ def test_accuracy_equals_a_count_by_loop(world: tuple[np.ndarray, list[np.ndarra
         recall.append(len(places) / len(wanted))
         mrr.append(1 / places[0] if places else 0)
     hits, count = metrics.hits(ranked, relevant), np.array([len(r) for r in relevant])
-    mean = lambda values: sum(values) / len(values) if values else 0.0  # noqa: E731 - one expression, named for the assertion
     assert metrics.ndcg(hits, count, k) == pytest.approx(mean(ndcg))
     assert metrics.recall(hits, count, k) == pytest.approx(mean(recall))
     assert metrics.mrr(hits, count, k) == pytest.approx(mean(mrr))
@@ -70,11 +69,18 @@ def test_diversity_equals_a_mean_over_pairs(
     for row in ranked[:, :k]:
         shown = [vectors[i].astype(float) for i in row if i >= 0]
         pairs = [(a, b) for i, a in enumerate(shown) for b in shown[:i]]
-        norm = lambda a, b: max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-30)  # noqa: E731 - one expression, named for the assertion
         if pairs:
-            lists.append(sum(1 - float(a @ b) / norm(a, b) for a, b in pairs) / len(pairs))
-    expected = sum(lists) / len(lists) if lists else 0.0
-    assert metrics.intra_list_diversity(ranked, k, vectors) == pytest.approx(expected, abs=1e-6)
+            lists.append(mean([1 - cosine(a, b) for a, b in pairs]))
+    assert metrics.intra_list_diversity(ranked, k, vectors) == pytest.approx(mean(lists), abs=1e-6)
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """0 where either has no direction."""
+    return float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-30)
 
 
 @given(worlds(), st.integers(1, K))

@@ -14,7 +14,7 @@ from features.schema import FeatureSchema
 from training.bundle import read_bundle
 from training.data.manifest import DataError
 from training.data.tables import Tables
-from training.dataset import Dataset
+from training.dataset import Dataset, Int64, build
 from training.evaluate import Cases
 from training.inputs import digest, up_to_date
 from training.loop import Inputs, State, Weights, Worker
@@ -82,11 +82,10 @@ def test_held_out_events_leave_no_trace_in_the_models(home: Path, schema: Featur
     np.testing.assert_array_equal(before.catalogue.features, after.catalogue.features)
 
 
-def held_out_rows(tables: Tables, schema: FeatureSchema) -> np.ndarray:
-    from training.dataset import build
-
+def held_out_rows(tables: Tables, schema: FeatureSchema) -> Int64:
     data = build(tables, schema)
-    return data.events.row[np.concatenate([data.validation, data.test])]
+    rows: Int64 = data.events.row[np.concatenate([data.validation, data.test])]
+    return rows
 
 
 def test_equal_inputs_give_the_same_bundle_and_another_seed_another(
@@ -156,9 +155,11 @@ def test_models_of_the_bundle_read_back_to_the_same_scores(
     tower = TwoTowerScorer.from_component(bundle.component("two_tower"))
     ease = LinearItemModel.from_component(bundle.component("ease"))
     assert ItemStatistics.from_component(bundle.component("statistics")).n_items == dataset.n_items
-    history = next(cases.histories())
-    assert tower.user_vector(history, cases.user_features[0]).shape == (tower.item_vectors.shape[1],)
-    assert np.isfinite(ease.score(history)).all()
+    histories = dataset.histories(cases.positions)
+    vectors = tower.user_vectors(histories, dataset.user_features[cases.positions])
+    assert vectors.shape == (len(cases), tower.item_vectors.shape[1])
+    assert np.isfinite(vectors).all()
+    assert np.isfinite(ease.scores(histories)).all()
 
 
 def command(*args: str) -> tuple[int, str]:

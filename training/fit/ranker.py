@@ -1,4 +1,4 @@
-"""Fits the curves of the additive ranker (`training.models.ranker`), listwise on what retrieval brought
+"""Fits the curves of the additive ranker (`training.models.ranker`), listwise on what was retrieved
 (`training.losses.listwise_softmax`). Who builds the lists belongs to the training run."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from training.models.ranker import AdditiveRanker
 
 @dataclass(frozen=True, slots=True)
 class RankingLists:
-    """What retrieval brought for e held-out events whose item it did bring.
+    """What was retrieved for e held-out events, of those whose item was among it.
 
     Attributes:
         names: of the features.

@@ -2,7 +2,7 @@
 
 - Calibration by a logistic curve with smoothed targets: Platt, "Probabilistic outputs for support vector
   machines", 1999; fitted by Newton's method with backtracking as in Lin, Lin & Weng 2007.
-- Joining: an item is taken unless every source that brought it is wrong (noisy-or, Pearl 1988).
+- Joining: an item is taken unless every source that retrieved it is wrong (noisy-or, Pearl 1988).
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.bundle import Component
-from training.models.arrays import Float32, Int32, Int64, Mask
+from training.models.arrays import Float32, Float64, Int64, Mask
+from training.models.ragged import Items, Ragged, heads, ranked, splits
 
-Float64 = NDArray[np.float64]
+_ROW = 32
+"""Bits of a key that hold the item; the user's row stands above them."""
 
 _ITERATIONS = 50
 """Newton steps at most; a logistic curve of one variable takes about ten."""
@@ -39,19 +41,11 @@ def _logistic(intercept: float | Float64, slope: float | Float64, score: Float32
     return 1 / (1 + np.exp(-z))
 
 
-def _best(score: Float32, count: int) -> Int64 | slice:
-    """The rows of the `count` highest scores, ties to the first. Sources bring their best first, so that
-    there is seldom anything to sort."""
-    if (score[1:] <= score[:-1]).all():
-        return slice(0, count)
-    return np.argsort(-score, kind="stable")[:count]
-
-
 @dataclass(frozen=True, slots=True)
 class Blend:
     """Attributes:
     calibrations: source → its curve.
-    quotas: source → how many of its best are kept whatever the others bring.
+    quotas: source → how many of its best are kept whatever the others retrieve.
     """
 
     calibrations: Mapping[str, Calibration]
@@ -63,16 +57,17 @@ class Blend:
         return tuple(self.calibrations)
 
     def blend(
-        self, scored: Mapping[str, tuple[Int32, Float32]], limit: int
-    ) -> tuple[Int32, Float32, NDArray[np.uint32]]:
-        """Each item once, best first, ties by lower index.
+        self, scored: Mapping[str, tuple[Items, Float32]], limit: int | Int64
+    ) -> tuple[Items, Float32, NDArray[np.uint32]]:
+        """For each of b users each item once, best first, ties by lower index.
 
         Args:
-            scored: source → distinct items [m_s] and their scores; a source that was lost is left out.
-            limit: items at most, unless the quotas alone keep more.
+            scored: source → distinct items of each user, best first, and their scores; a source that was
+                lost is left out, and one at least is left.
+            limit: items at most, of everybody or of each, int64 [b], unless the quotas alone keep more.
 
         Returns:
-            item index int32 [m], probability float32 [m], source bits uint32 [m].
+            items, probability float32 [m], source bits uint32 [m].
 
         Raises:
             ValueError: a source that was never calibrated.
@@ -80,71 +75,35 @@ class Blend:
         unknown = set(scored) - set(self.calibrations)
         if unknown:
             raise ValueError(f"no calibration for {', '.join(sorted(unknown))}; train again with this source")
-        named = [(name, *scored[name]) for name in self.names if name in scored]
-        if not named:
-            return np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.uint32)
-        items, row = np.unique(np.concatenate([found for _, found, _ in named]), return_inverse=True)
-        # Of the probabilities that each source is wrong, the logarithms add up.
-        miss = np.bincount(
-            row,
-            self._log_misses([name for name, _, _ in named], [score for _, _, score in named]),
-            minlength=len(items),
-        )
-        kept = np.zeros(len(items), bool)
-        bits = np.zeros(len(items), np.uint32)
-        start = 0
-        for name, found, score in named:
-            rows = row[start : start + len(found)]
-            start += len(found)
-            kept[rows[_best(score, self.quotas.get(name, 0))]] = True
-            bits[rows] |= np.uint32(1 << self.names.index(name))
-        best_first = np.argsort(miss, kind="stable")
-        spare = max(0, limit - int(kept.sum()))
-        room = ~kept[best_first]
-        chosen = best_first[~room | (np.cumsum(room) <= spare)]
-        return items[chosen], -np.expm1(miss[chosen]).astype(np.float32), bits[chosen]
-
-    def blend_rows(
-        self, scored: Mapping[str, tuple[Int32, Float32]], limit: int, n_items: int
-    ) -> tuple[Int32, Float32, NDArray[np.uint32]]:
-        """`blend` for several users, in few calls for all of them, on matrices of users by items.
-
-        Args:
-            scored: source → items [b, m_s], best first, and their scores; item `n_items` stands for none.
-
-        Returns:
-            as `blend`, [b, m] each; item `n_items` stands for none, anywhere in a row.
-        """
         names = [name for name in self.names if name in scored]
-        users = len(scored[names[0]][0])
-        row = np.arange(users)[:, None]
-        miss = np.zeros((users, n_items + 1))
-        kept = np.zeros(miss.shape, bool)
-        bits = np.zeros(miss.shape, np.uint32)
+        found = [scored[name][0] for name in names]
+        key = np.concatenate([items.row << _ROW | items.values for items in found])
+        keys, of = np.unique(key, return_inverse=True)
+        # Of the probabilities that each source is wrong, the logarithms add up.
         misses = self._log_misses(names, [scored[name][1] for name in names])
-        ends = np.cumsum([scored[name][1].shape[1] for name in names])[:-1]
-        for name, missed in zip(names, np.split(misses, ends, axis=1), strict=True):
-            items = scored[name][0]
-            miss[row, items] += missed
-            bits[row, items] |= np.uint32(1 << self.names.index(name))
-            kept[row, items[:, : self.quotas.get(name, 0)]] = True
-        spare = np.maximum(0, limit - kept[:, :n_items].sum(1, keepdims=True))
-        items = _ragged(bits[:, :n_items] > 0)
-        miss[:, n_items] = np.inf
-        order = np.argsort(miss[row, items], axis=1, kind="stable")
-        items = np.take_along_axis(items, order, axis=1)
-        room = (items < n_items) & ~kept[row, items]
-        items[room & (np.cumsum(room, axis=1) > spare)] = n_items
-        return items, -np.expm1(miss[row, items]).astype(np.float32), bits[row, items]
+        miss: Float64 = np.bincount(of, misses, len(keys)).astype(np.float64, copy=False)
+        kept, bits, start = np.zeros(len(keys), bool), np.zeros(len(keys), np.uint32), 0
+        for name, items in zip(names, found, strict=True):
+            places = of[start : start + len(items.values)]
+            start += len(items.values)
+            kept[places[heads(items.row_splits, self.quotas.get(name, 0))]] = True
+            bits[places] |= np.uint32(1 << self.names.index(name))
+        row = keys >> _ROW
+        chosen = _chosen(row, miss, kept, np.broadcast_to(limit, len(found[0])))
+        taken = Ragged(
+            (keys[chosen] & ((1 << _ROW) - 1)).astype(np.int32),
+            splits(np.bincount(row[chosen], minlength=len(found[0]))),
+        )
+        return taken, -np.expm1(miss[chosen]).astype(np.float32), bits[chosen]
 
     def _log_misses(self, names: Sequence[str], scores: Sequence[Float32]) -> Float64:
-        """log(1 - p) of every score, one source after another along the last axis. In one pass over all
-        sources: at these lengths a call of numpy costs more than its work."""
+        """log(1 - p) of every score, one source after another, in one pass over all of them: at these lengths
+        a call of numpy costs more than its work."""
         curves = [self.calibrations[name] for name in names]
-        lengths = [score.shape[-1] for score in scores]
+        lengths = [len(score) for score in scores]
         intercept = np.repeat([curve.intercept for curve in curves], lengths)
         slope = np.repeat([curve.slope for curve in curves], lengths)
-        return np.log1p(-_logistic(intercept, slope, np.concatenate(scores, axis=-1)))
+        return np.log1p(-_logistic(intercept, slope, np.concatenate(scores)))
 
     def to_component(self) -> Component:
         sources = [
@@ -162,14 +121,16 @@ class Blend:
         )
 
 
-def _ragged(where: Mask) -> Int32:
-    """For each row the columns that are True, ascending; what a row lacks is the number of columns."""
-    row, column = where.nonzero()
-    counts = where.sum(1)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    columns = np.full((len(where), counts.max(initial=0)), where.shape[1], np.int32)
-    columns[row, place] = column
-    return columns
+def _chosen(row: Int64, miss: Float64, kept: Mask, limit: Int64) -> Int64:
+    """int64 [m]: places, best first within each row: those kept, and the best others up to the limit."""
+    best_first = ranked(row, -miss)
+    row, kept = row[best_first], kept[best_first]
+    spare = np.maximum(0, limit - np.bincount(row[kept], minlength=len(limit)))
+    others = np.cumsum(~kept)
+    begins = np.searchsorted(row, np.arange(len(limit)))
+    before = np.concatenate([[0], others])[begins]  # others of the rows before
+    chosen: Int64 = best_first[kept | (others - before[row] <= spare[row])]
+    return chosen
 
 
 def fit_blend(retrieved: Mapping[str, tuple[Float32, Mask]], quotas: Mapping[str, int]) -> Blend:
@@ -187,7 +148,7 @@ def fit_calibration(score: Float32, taken: Mask) -> Calibration:
     """
     if not len(score):
         raise ValueError(
-            "a source brought nothing to calibrate it on; check its size and the events held out"
+            "a source retrieved nothing to calibrate it on; check its size and the events held out"
         )
     hits = int(taken.sum())
     target = np.where(taken, (hits + 1) / (hits + 2), 1 / (len(taken) - hits + 2))

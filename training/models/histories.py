@@ -9,14 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from training.models.arrays import Int32, Int64
-
-
-def predictable(offsets: Int64) -> Int64:
-    """int64 [e], ascending: every event that has one before it."""
-    first = offsets[:-1][np.diff(offsets) > 0]
-    keep = np.ones(int(offsets[-1]), bool)
-    keep[first] = False
-    return np.flatnonzero(keep)
+from training.models.ragged import newest_first
 
 
 def padded(offsets: Int64, item_index: Int32, events: Int64, length: int, padding: int) -> Int64:
@@ -32,7 +25,5 @@ def padded(offsets: Int64, item_index: Int32, events: Int64, length: int, paddin
     Returns:
         int64 [e, length].
     """
-    start = offsets[np.searchsorted(offsets, events, side="right") - 1]
-    position = events[:, None] - 1 - np.arange(length)
-    inside = position >= start[:, None]
-    return np.where(inside, item_index[np.where(inside, position, 0)], padding).astype(np.int64)
+    starts = offsets[np.searchsorted(offsets, events, side="right") - 1]
+    return newest_first(item_index, starts, events, length, padding).astype(np.int64)

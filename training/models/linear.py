@@ -12,12 +12,14 @@ EASE on MovieLens-100K gains a third in NDCG@10 over counting all events alike. 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
 
 from training.bundle import Component
 from training.models.arrays import Float32, Int32
+from training.models.ragged import Items
 
 WHOLE_ROWS = 10_000
 """Catalogue size up to which whole rows are read although a few hundred items are asked for: they lie in one
@@ -48,25 +50,31 @@ class LinearItemModel:
         """With as much history as matters at this half-life."""
         return cls(weights, half_life, max(1, round(_FADED * half_life)))
 
-    def score(self, history: Int32) -> Float32:
-        """float32 [n]: the sum over lags of 0.5 ** (lag / half_life) · weights[item at that lag].
+    def scores(self, histories: Items) -> Float32:
+        """float32 [b, n]: for each history the sum over lags of 0.5 ** (lag / half_life) · weights[item at
+        that lag].
 
         0.03 ms for 60 events and 1,682 items, on one thread.
         """
-        recent, decay = self._recent(history)
-        scores: Float32 = decay @ self.weights.take(recent, axis=0)
-        return scores
+        found = np.empty((len(histories), self.weights.shape[1]), np.float32)
+        for row, history in enumerate(histories):
+            recent, decay = self._recent(history)
+            np.dot(decay, self.weights.take(recent, axis=0), out=found[row])
+        return found
 
-    def score_items(self, history: Int32, items: Int32) -> Float32:
-        """float32 [c]: `score(history)[items]`; where the catalogue is large, the rest is not scored."""
+    def scores_of(self, histories: Items, candidates: Items) -> Float32:
+        """float32 [m]: `scores` of each history's candidates alone; where the catalogue is large, the rest is
+        not scored."""
         if self.weights.shape[1] <= WHOLE_ROWS:
-            return self.score(history)[items]
-        recent, decay = self._recent(history)
-        scores: Float32 = decay @ self._block(recent, items)
-        return scores
+            return self.scores(histories)[candidates.row, candidates.values]
+        found = np.empty(len(candidates.values), np.float32)
+        for history, items, at in zip(histories, candidates, pairwise(candidates.row_splits), strict=True):
+            recent, decay = self._recent(history)
+            found[slice(*at)] = decay @ self._block(recent, items)
+        return found
 
     def contributions(self, history: Int32, items: Int32) -> Float32:
-        """float32 [c, h]: how much each event of the history (as passed) adds; rows sum to `score_items`."""
+        """float32 [c, h]: how much each event of the history (as passed) adds; rows sum to `scores_of`."""
         recent, decay = self._recent(history)
         terms = np.zeros((len(items), len(history)), np.float32)
         terms[:, len(history) - len(recent) :] = (decay[:, None] * self._block(recent, items)).T

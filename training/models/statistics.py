@@ -7,6 +7,7 @@ events (`features.statistics`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
@@ -14,7 +15,7 @@ from typing import Self
 import numpy as np
 
 from training.bundle import Component
-from training.models.arrays import Float32, Int32
+from training.models.arrays import Float32, Float64, Int32, Int64
 
 DAY_S = 86_400
 
@@ -90,6 +91,16 @@ class ItemStatistics:
         and counting it as silence would make every item look forgotten.
         """
         return self._table(min(int(now // DAY_S), self._last_day))
+
+    def of_days(self, now: Float64) -> Iterator[tuple[Int64, StatisticsTable]]:
+        """Users by the day of their moment: which they are, int64, and the table of that day.
+
+        Args:
+            now: float64 [b], unix seconds.
+        """
+        day = np.minimum(now // DAY_S, self._last_day).astype(np.int64)
+        for one in np.unique(day).tolist():
+            yield np.flatnonzero(day == one), self._table(one)
 
     def _compute(self, today: int) -> StatisticsTable:
         """O(m): 2 ms for 100,000 rows."""

@@ -11,13 +11,12 @@
 /var/run/marquee/{{ include "marquee.trafficObject" . }}
 {{- end -}}
 
-{{/* Stage of the values → class of the application, of those that have replicas, ingress first. */}}
+{{/* Stage of the values → name of its deployment, of those that have replicas, ingress first. */}}
 {{- define "marquee.stages" -}}
-{{- $classes := dict "retrieval" "Retriever" "ranking" "Ranker" "diversity" "Diversifier" "explain" "ExplainerReplica" -}}
-{{- $stages := list (dict "stage" "ingress" "class" "Ingress") -}}
+{{- $stages := list (dict "stage" "ingress" "deployment" "Ingress") -}}
 {{- range $stage := list "retrieval" "ranking" "diversity" "explain" -}}
 {{- if eq (index $.Values.config.placement $stage) "deployment" -}}
-{{- $stages = append $stages (dict "stage" $stage "class" (index $classes $stage)) -}}
+{{- $stages = append $stages (dict "stage" $stage "deployment" $stage) -}}
 {{- end -}}
 {{- end -}}
 {{- dict "stages" $stages | toJson -}}
@@ -48,7 +47,7 @@ applications:
       {{- merge (dict "traffic_file" (printf "%s/traffic.json" (include "marquee.trafficFolder" .)) "deployments" $actors) (deepCopy .Values.config) | toYaml | nindent 6 }}
     deployments:
       {{- range $stages }}
-      - name: {{ .class }}
+      - name: {{ .deployment }}
         {{- omit (index $.Values.stages .stage) "num_cpus" "num_gpus" | toYaml | nindent 8 }}
       {{- end }}
 {{- end -}}

@@ -10,36 +10,24 @@ import importlib.util
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import psutil
 
 from loadtests.bench import processes
-from loadtests.bench.peers import ray_bare, triton_server
 from loadtests.bench.peers.environments import ROOT, NoEnvironment, environment
+from loadtests.bench.peers.fastapi_app import BATCHED
 from loadtests.bench.peers.host import PATH, patient
-from serving.config import CacheConfig, Placement, PlacementConfig, ServeConfig
-from training.bundle import read_bundle
+from serving.config import Placement, PlacementConfig, ServeConfig
 
-FUSED, DISTRIBUTED, NOOP, CACHED = (
-    "Marquee, fused",
-    "Marquee, distributed",
-    "Ray Serve no-op",
-    "Marquee, cached",
-)
-FASTAPI, LITSERVE, BENTOML, TRITON = "FastAPI", "LitServe", "BentoML", "FastAPI + Triton"
-BARE = "the pipeline in a bare Ray Serve application"
-FASTAPI_TOGETHER = "FastAPI + Marquee's micro-batching"
-LITSERVE_TOGETHER = "LitServe + its batching"
+FUSED, APART = "Marquee", "Marquee, retrieval and ranking apart"
+FASTAPI, FASTAPI_BATCHED = "FastAPI", "FastAPI + Marquee's batching"
+LITSERVE, BENTOML = "LitServe, batching", "BentoML"
 
 READY_S = 180.0
 """Seconds to become ready: on two busy cores Ray Serve has taken over a minute."""
-
-MODULES = "loadtests.bench.peers"
-
 
 SUSPENDED_S = 3_600.0
 """Seconds that an arm may be suspended while others are measured, before watchdogs of its own end it."""
@@ -52,73 +40,59 @@ SUSPENDED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """One process to start, and where it answers once it is ready."""
-
-    command: tuple[str | Path, ...]
-    env: Mapping[str, str]
-    ready_url: str
-
-
-@dataclass(frozen=True, slots=True)
 class Arm:
-    """Attributes:
-    programs: in the order they are started; the last one answers.
-    """
+    """A server to start: its command, and the port of 127.0.0.1 that it answers on."""
 
     name: str
     port: int
-    programs: tuple[Program, ...]
+    command: tuple[str | Path, ...]
+    env: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A started arm. `url` is that of the recommendations."""
+    """A started arm. `url` is that of the recommendations, `pid` that of its first process."""
 
     name: str
     url: str
-    roots: tuple[int, ...]
+    pid: int
 
     def suspend(self) -> None:
-        for process in processes.tree(*self.roots):
+        for process in processes.tree(self.pid):
             with suppress(psutil.NoSuchProcess):
                 process.suspend()
 
     def resume(self) -> None:
-        for process in processes.tree(*self.roots):
+        for process in processes.tree(self.pid):
             with suppress(psutil.NoSuchProcess):
                 process.resume()
 
 
 @contextmanager
 def started(arm: Arm) -> Iterator[Running]:
-    """The arm's programs until the block is left.
+    """The arm until the block is left.
 
     Raises:
-        processes.ServerFailed: one did not become ready.
+        processes.ServerFailed: it did not become ready.
     """
-    with ExitStack() as stack:
-        roots = [
-            stack.enter_context(
-                processes.serving(program.command, dict(program.env), program.ready_url, READY_S)
-            ).pid
-            for program in arm.programs
-        ]
-        running = Running(arm.name, f"http://127.0.0.1:{arm.port}{PATH}", tuple(roots))
-        stack.callback(running.resume)  # what is suspended cannot be stopped in order
-        yield running
+    origin = f"http://127.0.0.1:{arm.port}"
+    with processes.serving(arm.command, arm.env, f"{origin}/readyz", READY_S) as served:
+        running = Running(arm.name, f"{origin}{PATH}", served.pid)
+        try:
+            yield running
+        finally:
+            running.resume()  # what is suspended cannot be stopped in order
 
 
 class Arms:
-    """Makes each arm for one bundle, one Redis and a number of workers."""
+    """Makes each arm for one bundle and one Redis."""
 
-    def __init__(self, bundle: Path, work: Path, redis_url: str, workers: int, ports: Sequence[int]) -> None:
+    def __init__(self, bundle: Path, work: Path, redis_url: str, ports: Sequence[int]) -> None:
         """Args:
         work: an empty folder.
-        ports: free ones, two for every arm.
+        ports: free ones, one for every arm.
         """
-        self._bundle, self._work, self._workers = bundle, work, workers
-        self._ports = iter(ports)
+        self._bundle, self._work, self._ports = bundle, work, iter(ports)
         self._env = {
             "REDIS_URL": redis_url,
             "PYTHONPATH": str(ROOT),
@@ -127,120 +101,53 @@ class Arms:
             **SUSPENDED,
         }
 
-    def marquee(self, name: str, config: ServeConfig) -> Arm:
-        """What `marquee serve` runs."""
-        file = self._work / f"{name.replace(' ', '-')}.json"
-        file.write_text(json.dumps(self._replicated(config).model_dump(mode="json")), encoding="utf-8")
-        port = next(self._ports)
-        command = (sys.executable, "-m", "marquee", "serve", "--config", file, "--port", str(port))
-        return Arm(name, port, (Program(command, self._env, _ready(port)),))
-
     def fused(self) -> Arm:
-        return self.marquee(FUSED, patient(str(self._bundle)))
+        return self._marquee(FUSED, patient(str(self._bundle)))
 
-    def distributed(self) -> Arm:
-        """As the chart's GPU profile places the stages: two hops, one after the other."""
+    def apart(self) -> Arm:
         apart = PlacementConfig(retrieval=Placement.DEPLOYMENT, ranking=Placement.DEPLOYMENT)
-        return self.marquee(DISTRIBUTED, patient(str(self._bundle)).model_copy(update={"placement": apart}))
-
-    def cached(self) -> Arm:
-        on = patient(str(self._bundle)).model_copy(update={"cache": CacheConfig()})
-        return self.marquee(CACHED, on)
-
-    def noop(self) -> Arm:
-        return self._peer(NOOP, "ray_noop")
-
-    def bare(self, bodies: Path) -> Arm:
-        arm = self._peer(BARE, "ray_bare")
-        program = arm.programs[0]
-        asked = {**program.env, ray_bare.ASKED: str(bodies)}
-        return replace(arm, programs=(replace(program, env=asked),))
+        return self._marquee(APART, patient(str(self._bundle)).model_copy(update={"placement": apart}))
 
     def fastapi(self) -> Arm:
         return self._peer(FASTAPI, "fastapi_app")
 
-    def fastapi_together(self) -> Arm:
-        return self._peer(FASTAPI_TOGETHER, "fastapi_together_app")
+    def fastapi_batched(self) -> Arm:
+        return self._peer(FASTAPI_BATCHED, "fastapi_app", more={BATCHED: "1"})
 
     def litserve(self) -> Arm:
-        _needs("litserve")
+        if importlib.util.find_spec("litserve") is None:
+            raise NoEnvironment("litserve is not installed: pip install '.[bench]'")
         return self._peer(LITSERVE, "litserve_app")
 
-    def litserve_together(self) -> Arm:
-        _needs("litserve")
-        return self._peer(LITSERVE_TOGETHER, "litserve_together_app")
+    def bentoml(self) -> Arm:
+        """Makes its environment where it is missing."""
+        return self._peer(BENTOML, "bentoml_app", environment("bentoml", make=True))
 
-    def bentoml(self, *, make: bool) -> Arm:
-        return self._peer(BENTOML, "bentoml_app", environment("bentoml", make=make))
-
-    def triton(self, *, make: bool) -> Arm:
-        _needs("tritonclient")
-        python, port = environment("triton", make=make), next(self._ports)
-        repository = write_repository(self._bundle, self._work / "triton" / "models", self._workers)
-        script = Path(triton_server.__file__)
-        server = Program(
-            (python, script, "--repository", repository, "--http", str(port)),
-            {},
-            f"http://127.0.0.1:{port}/v2/health/ready",
-        )
-        app = self._peer(TRITON, "triton_app")
-        client = Program(
-            app.programs[0].command,
-            {**self._env, "TRITON": f"127.0.0.1:{port}"},
-            app.programs[0].ready_url,
-        )
-        return Arm(TRITON, app.port, (server, client))
-
-    def in_process(self, bodies: Path) -> Program:
-        command = (
-            sys.executable,
-            "-m",
-            f"{MODULES}.in_process",
-            "--bundle",
-            self._bundle,
-            "--bodies",
-            bodies,
-        )
-        return Program(command, self._env, "")
-
-    def _peer(self, name: str, module: str, python: str | Path = sys.executable) -> Arm:
+    def _peer(
+        self,
+        name: str,
+        module: str,
+        python: str | Path = sys.executable,
+        more: Mapping[str, str] | None = None,
+    ) -> Arm:
         port = next(self._ports)
-        options = ("--bundle", self._bundle, "--port", str(port), "--workers", str(self._workers))
-        return Arm(
-            name, port, (Program((python, "-m", f"{MODULES}.{module}", *options), self._env, _ready(port)),)
-        )
+        options = ("--bundle", self._bundle, "--port", str(port))
+        command = (python, "-m", f"loadtests.bench.peers.{module}", *options)
+        return Arm(name, port, command, {**self._env, **(more or {})})
 
-    def _replicated(self, config: ServeConfig) -> ServeConfig:
-        """`workers` replicas of every deployment, no more and no fewer."""
-        sizes = {}
-        for stage in type(config.deployments).model_fields:
-            size = getattr(config.deployments, stage)
-            update = {"min_replicas": self._workers, "max_replicas": self._workers}
-            autoscaling = size.autoscaling.model_copy(update=update)
-            sizes[stage] = size.model_copy(
-                update={"autoscaling": autoscaling, "health_check_timeout_s": SUSPENDED_S}
-            )
-        return config.model_copy(update={"deployments": config.deployments.model_copy(update=sizes)})
+    def _marquee(self, name: str, config: ServeConfig) -> Arm:
+        """What `marquee serve` runs."""
+        port = next(self._ports)
+        file = self._work / f"serve-{port}.json"
+        file.write_text(json.dumps(_surviving(config).model_dump(mode="json")), encoding="utf-8")
+        command = (sys.executable, "-m", "marquee", "serve", "--config", file, "--port", str(port))
+        return Arm(name, port, command, self._env)
 
 
-def write_repository(bundle: Path, repository: Path, instances: int) -> Path:
-    """A Triton model repository with the bundle's ranker: its arrays and the code that adds them up."""
-    component = read_bundle(str(bundle)).component("ranker")
-    version = repository / triton_server.MODEL / "1"
-    version.mkdir(parents=True)
-    features = len(component.settings["names"])
-    (version.parent / "config.pbtxt").write_text(triton_server.config(features, instances), encoding="utf-8")
-    np.savez(version / "ranker.npz", allow_pickle=False, **component.arrays)
-    (version / "settings.json").write_text(json.dumps({"bias": component.settings["bias"]}), encoding="utf-8")
-    code = Path(triton_server.__file__).with_name("triton_model.py").read_text(encoding="utf-8")
-    (version / "model.py").write_text(code, encoding="utf-8")
-    return repository
-
-
-def _needs(package: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise NoEnvironment(f"{package} is not installed: pip install '.[bench]'")
-
-
-def _ready(port: int) -> str:
-    return f"http://127.0.0.1:{port}/readyz"
+def _surviving(config: ServeConfig) -> ServeConfig:
+    """With health checks that suspension does not fail."""
+    sizes = {
+        stage: size.model_copy(update={"health_check_timeout_s": SUSPENDED_S})
+        for stage, size in config.deployments
+    }
+    return config.model_copy(update={"deployments": config.deployments.model_copy(update=sizes)})

@@ -1,5 +1,5 @@
 """BentoML, as its documentation has it for work that waits: an asynchronous API of a service, pydantic models
-in and out, `workers` processes, access log off as in every arm.
+in and out, access log off as in every arm.
 
 Runs in an environment of its own (`requirements-bentoml.txt`): BentoML's pins contradict ours.
 """
@@ -13,14 +13,10 @@ import bentoml
 
 from loadtests.bench.peers.host import PATH, Options, PeerRequest, PeerResponse, host
 
-BUNDLE, WORKERS = "PEER_BUNDLE", "PEER_WORKERS"
+BUNDLE = "PEER_BUNDLE"
 
 
-@bentoml.service(
-    name="recommend",
-    workers=int(os.environ.get(WORKERS, "1")),
-    logging={"access": {"enabled": False}},
-)
+@bentoml.service(name="recommend", workers=1, logging={"access": {"enabled": False}})
 class Recommend:
     def __init__(self) -> None:
         self._host = host(os.environ[BUNDLE], os.environ["REDIS_URL"])
@@ -32,7 +28,7 @@ class Recommend:
 
 def main() -> None:
     options = Options.read("The pipeline behind BentoML.")
-    os.environ |= {BUNDLE: options.bundle, WORKERS: str(options.workers), "BENTOML_DO_NOT_TRACK": "True"}
+    os.environ |= {BUNDLE: options.bundle, "BENTOML_DO_NOT_TRACK": "True"}
     command = ["bentoml", "serve", "loadtests.bench.peers.bentoml_app:Recommend"]
     where = ["--host", "127.0.0.1", "--port", str(options.port)]
     os.execv(sys.executable, [sys.executable, "-m", *command, *where])

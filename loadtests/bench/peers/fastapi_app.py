@@ -1,31 +1,31 @@
-"""Plain FastAPI on uvicorn, as its documentation has it: pydantic models in and out, an async endpoint,
-models loaded in the lifespan; uvloop and httptools, access log off as in every arm.
+"""FastAPI on uvicorn, as its documentation has it: pydantic models in and out, an async endpoint, models
+loaded in the lifespan; uvloop and httptools, access log off as in every arm.
 
-Workers are processes, so `app` reads its settings from the environment.
+Where the environment sets PEER_BATCHED, Marquee's batching is put in by hand, and what differs from Marquee
+is the server alone.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI, Request
 
-from loadtests.bench.peers.host import PATH, Host, Options, PeerRequest, PeerResponse, host
+from loadtests.bench.peers.host import PATH, Host, Options, PeerRequest, PeerResponse, batched_host, host
 
-BUNDLE = "PEER_BUNDLE"
+BATCHED = "PEER_BATCHED"
 
 
-def application(hosting: Callable[[], AbstractAsyncContextManager[Host]]) -> FastAPI:
-    """Answers with what `hosting` holds open while the application runs."""
-
+def application(options: Options) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with hosting() as app.state.host:
-            yield
-            await app.state.host.store.close()
+        make = batched_host if BATCHED in os.environ else host
+        app.state.host = make(options.bundle, options.redis_url)
+        yield
+        await app.state.host.store.close()
 
     app = FastAPI(lifespan=lifespan)
 
@@ -41,22 +41,11 @@ def application(hosting: Callable[[], AbstractAsyncContextManager[Host]]) -> Fas
     return app
 
 
-@asynccontextmanager
-async def fused() -> AsyncIterator[Host]:
-    yield host(os.environ[BUNDLE], os.environ["REDIS_URL"])
-
-
-app = application(fused)
-
-
-def run(module: str, summary: str) -> None:
-    """Serves the `app` of a module as the command line says."""
-    options = Options.read(summary)
-    os.environ[BUNDLE] = options.bundle
+def main() -> None:
+    options = Options.read("The pipeline behind FastAPI.")
     uvicorn.run(
-        f"{module}:app",
+        application(options),
         port=options.port,
-        workers=options.workers,
         loop="uvloop",
         http="httptools",
         access_log=False,
@@ -65,4 +54,4 @@ def run(module: str, summary: str) -> None:
 
 
 if __name__ == "__main__":
-    run("loadtests.bench.peers.fastapi_app", "The pipeline behind FastAPI.")
+    main()

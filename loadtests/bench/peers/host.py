@@ -10,7 +10,7 @@ import argparse
 import os
 import time
 import uuid
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +19,15 @@ from pydantic import BaseModel, ConfigDict
 from features.cached import CachingStore, online_store
 from features.feast_store import FeastOnlineStore
 from features.store import OnlineStore
-from serving.assemble import Stages, build_stages, compose
+from serving.build import Placement, compose
 from serving.config import Budgets, CacheConfig, ServeConfig
-from serving.deployments.shell import one_thread
+from serving.deployments.replica import one_thread
 from serving.engine import Engine
 from serving.http.schemas import RecommendationRequest, Session, SessionEvent
 from serving.http.wire import Arrival, recommendation_query
-from serving.microbatch import MicroBatcher
+from serving.program import THREADS, Here
 from serving.types import Explanation, Query, Recommendation
-from training.bundle import Bundle, read_bundle
+from training.bundle import read_bundle
 
 PATIENCE_MS = 30_000.0
 """Every budget of every arm, ms: an overloaded server must answer late and whole, not early and with less, or
@@ -135,15 +135,15 @@ class Host:
         )
 
     def _items(self, recommendation: Recommendation) -> list[Item]:
-        batch, catalogue = recommendation.batch, self.engine.catalogue
-        score = batch.retrieval_score if batch.score is None else batch.score
-        explanations = recommendation.explanations or (None,) * len(batch)
+        shown, catalogue = recommendation.shown, self.engine.catalogue
+        score = shown.retrieval_score if shown.score is None else shown.score
+        explanations = recommendation.explanations or (None,) * len(shown)
         columns = zip(
-            batch.item_index.tolist(),
+            shown.item_index.tolist(),
             score.tolist(),
-            batch.source.tolist(),
+            shown.source.tolist(),
             explanations,
-            catalogue.properties(batch.item_index),
+            catalogue.properties(shown.item_index),
             strict=True,
         )
         return [
@@ -174,39 +174,37 @@ class Host:
         ]
 
 
-def host(
-    bundle: str,
-    redis_url: str,
-    change: Callable[[Bundle, Stages], Stages] = lambda _, stages: stages,
-    *,
-    together: bool = False,
-) -> Host:
-    """The engine that `marquee serve` would run fused, on one thread as there.
+def host(bundle: str, redis_url: str) -> Host:
+    """The engine over one read a request, which computes every request alone on the caller's thread: what a
+    server without batching runs."""
+    one_thread()
+    config, contents = patient(bundle), read_bundle(bundle)
+    alone = config.model_copy(update={"budgets": config.budgets.model_copy(update={"max_batch": 1})})
+    store = CachingStore(FeastOnlineStore(contents.schema, redis_url), redis_url, config.cache.rows)
+    return Host(config, compose(contents, store, alone), store)
+
+
+def batched_host(bundle: str, redis_url: str, *, threads: bool = True) -> Host:
+    """The engine with Marquee's batching, put in by hand: reads of the same moment are one, and the
+    pipeline's own micro-batch queue (`serving.batcher`) forms the batches that its programs run.
 
     Args:
-        change: replaces stages, for a peer that runs one of them elsewhere.
-        together: with what Marquee's replica puts around it, so that what is asked for at the same moment is
-            read and computed as one.
+        threads: programs run beside the event loop, as in Marquee's replica; else on the caller's thread, for
+            a server whose worker has nothing else to do.
     """
     one_thread()
     config, contents = patient(bundle), read_bundle(bundle)
-    stages, rows = change(contents, build_stages(contents, config)), config.cache.rows
-    if not together:
-        store: OnlineStore = CachingStore(FeastOnlineStore(contents.schema, redis_url), redis_url, rows)
-        return Host(config, compose(contents, stages, store, config), store)
-    assert stages.vectorised is not None
-    store = online_store(contents.schema, redis_url, rows)
-    engine = compose(contents, stages, store, config, together=MicroBatcher(stages.vectorised))
-    return Host(config, engine, store)
+    store = online_store(contents.schema, redis_url, config.cache.rows)
+    runner = Here(ThreadPoolExecutor(THREADS, "stages") if threads else None)
+    return Host(config, compose(contents, store, config, placement=Placement(runner=runner)), store)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What every peer is told. `redis_url` comes from REDIS_URL: it carries a password."""
+    """The command line of every peer. `redis_url` comes from REDIS_URL: it carries a password."""
 
     bundle: str
     port: int
-    workers: int
     redis_url: str
 
     @classmethod
@@ -214,8 +212,7 @@ class Options:
         parser = argparse.ArgumentParser(description=what, epilog="REDIS_URL: a Redis with the features.")
         parser.add_argument("--bundle", required=True, help="folder or URL of a bundle")
         parser.add_argument("--port", type=int, required=True)
-        parser.add_argument("--workers", type=int, default=1, help="processes that hold the models")
         given = parser.parse_args(argv)
         if not (redis_url := os.environ.get("REDIS_URL")):
             parser.error("set REDIS_URL to a Redis that `marquee features` has filled")
-        return cls(given.bundle, given.port, given.workers, redis_url)
+        return cls(given.bundle, given.port, redis_url)

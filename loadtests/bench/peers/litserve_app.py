@@ -1,40 +1,60 @@
-"""LitServe, as its documentation has it for work that waits: an asynchronous LitAPI, pydantic models in and
-out, one API process and as many workers as asked for, with its faster queue.
+"""LitServe with its own batching, as its documentation has it: pydantic models in and out, one API process
+and one worker, with its faster queue. What waits while its worker computes goes there as one list, at its
+default of no wait, and the pipeline answers it as one batch.
 
 Needs `pip install litserve`.
 """
 
+import asyncio
+from collections.abc import Sequence
+
 import litserve
 
-from loadtests.bench.peers.host import PATH, Host, Options, PeerRequest, PeerResponse, host
+from loadtests.bench.peers.host import (
+    PATH,
+    Host,
+    Options,
+    PeerRequest,
+    PeerResponse,
+    batched_host,
+    patient,
+)  # fmt: skip
 from serving.types import Query, Recommendation
 
 
 class Recommend(litserve.LitAPI):  # type: ignore[misc] # it has no types
+    """LitServe gives lists to a synchronous `predict` alone, so the pipeline has an event loop of its own."""
+
     def __init__(self, bundle: str, redis_url: str) -> None:
-        super().__init__(api_path=PATH, enable_async=True)
+        super().__init__(api_path=PATH, max_batch_size=patient(bundle).budgets.max_batch)
         self._bundle, self._redis_url = bundle, redis_url
         self._host: Host
+        self._runner: asyncio.Runner
 
     def setup(self, device: str) -> None:
-        self._host = host(self._bundle, self._redis_url)
+        self._host = batched_host(self._bundle, self._redis_url, threads=False)
+        self._runner = asyncio.Runner()
 
     # LitServe reads the two annotations at run time, so they must be classes and not text.
-    async def decode_request(self, request: PeerRequest) -> Query:
+    def decode_request(self, request: PeerRequest) -> Query:
         return self._host.query(request)
 
-    async def predict(self, x: Query) -> Recommendation:
-        return await self._host.engine.recommend.run(x)
+    def predict(self, x: Sequence[Query]) -> list[Recommendation]:
+        return self._runner.run(self._answers(x))
 
-    async def encode_response(self, output: Recommendation) -> PeerResponse:
+    async def _answers(self, queries: Sequence[Query]) -> list[Recommendation]:
+        return await asyncio.gather(*(self._host.engine.recommend.run(query) for query in queries))
+
+    def encode_response(self, output: Recommendation) -> PeerResponse:
         return self._host.response(output)
 
 
-def serve(api: litserve.LitAPI, options: Options) -> None:
+def main() -> None:
+    options = Options.read("The pipeline behind LitServe.")
     server = litserve.LitServer(
-        api,
+        Recommend(options.bundle, options.redis_url),
         accelerator="cpu",
-        workers_per_device=options.workers,
+        workers_per_device=1,
         healthcheck_path="/readyz",
         fast_queue=True,
     )
@@ -46,11 +66,6 @@ def serve(api: litserve.LitAPI, options: Options) -> None:
         generate_client_file=False,
         access_log=False,
     )
-
-
-def main() -> None:
-    options = Options.read("The pipeline behind LitServe.")
-    serve(Recommend(options.bundle, options.redis_url), options)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
-"""Features: the online read over Feast against a bare pipeline of HMGETs for the same rows, and whether reads
-grow slower with time.
+"""Features: the online read over Feast against a bare pipeline of HMGETs and Feast's own call.
 
 One event loop reads with all arms in turn, from one embedded server. Does not belong here: what a read is
 worth to a request (`layers`).
@@ -27,31 +26,20 @@ from features.feast_store import FeastOnlineStore
 from features.redis_address import WRITE_TIMEOUT_S, connection_string
 from features.schema import ITEM_ID, USER_ID, FeatureSchema
 from loadtests.bench import inputs
-from loadtests.bench.result import Goal, Plot, Section, Spread, Table
+from loadtests.bench.inputs import World
+from loadtests.bench.result import Cell, Goal, Section, Spread, Table
 from loadtests.bench.rounds import Effort, in_turn
-from loadtests.bench.world import World
 from training.bundle import ITEMS, SCHEMA
 
 SIZES = (1, 100, 500)
 """Entities of one read."""
 
-REACH, DRIFT_REACH = 2.0, 1.1
+REACH = 2.0
+"""Times as long as HMGETs of the same features, at most, where many entities are read."""
 
-DRIFT_S, QUICK_DRIFT_S = 600.0, 5.0
-"""Seconds over which reads are watched: ten periods of a Feast registry that is refreshed every minute."""
-
-PARTS = 10
-"""Parts of that time, of which the first and the last are compared."""
-
-RATE = 20.0
-"""Reads a second of each arm meanwhile: enough for a steady median of a minute, a small load."""
-
-OURS, RAW, RAW_FIELDS, PLAIN = (
-    "ours",
-    "HMGET of the packed rows",
-    "HMGET of the features",
-    "get_online_features",
-)
+ARMS = OURS, PACKED_RAW, RAW, PLAIN = (
+    "ours", "HMGET of the packed rows", "HMGET of the features", "get_online_features",
+)  # fmt: skip
 
 TEXT = """\
 `ours` is `FeastOnlineStore`: from ids to columns, through Feast's online store, one packed value a row, every
@@ -86,9 +74,7 @@ def run(effort: Effort, world: World) -> Section:
         medians = {
             (kind.name, size): _in_turn(runner, kind, size, effort) for kind in kinds for size in SIZES
         }
-        seconds = QUICK_DRIFT_S if effort.quick else DRIFT_S
-        lasting = runner.run(watch(kinds[0], seconds))
-    return section(medians, lasting, seconds)
+    return section(medians)
 
 
 def _in_turn(runner: asyncio.Runner, kind: Kind, size: int, effort: Effort) -> dict[str, Spread]:
@@ -109,79 +95,29 @@ async def median_ms(read: Read, batches: Sequence[Sequence[str]], repeats: int) 
     return statistics.median([await _ms(read, ids) for ids, _ in zip(cycle(batches), range(repeats))])
 
 
-async def watch(kind: Kind, seconds: float) -> dict[str, list[list[float]]]:
-    """Single reads at `RATE` for so long, ours and the bare one by turns: arm → part → ms."""
-    parts: dict[str, list[list[float]]] = {name: [[] for _ in range(PARTS)] for name in (OURS, RAW)}
-    batches, count = kind.batches(1), max(PARTS, int(seconds * RATE))
-    began = time.perf_counter()
-    for turn in range(count):
-        await asyncio.sleep(max(0.0, began + turn * seconds / count - time.perf_counter()))
-        ids, names = batches[turn % len(batches)], (OURS, RAW) if turn % 2 else (RAW, OURS)
-        for name in names:  # the first after a pause pays for it
-            parts[name][turn * PARTS // count].append(await _ms(kind.arms[name], ids))
-    return parts
-
-
 async def _ms(read: Read, ids: Sequence[str]) -> float:
     began = time.perf_counter()
     await read(ids)
     return (time.perf_counter() - began) * 1e3
 
 
-def section(
-    medians: Mapping[tuple[str, int], Mapping[str, Spread]],
-    lasting: Mapping[str, Sequence[Sequence[float]]],
-    seconds: float,
-) -> Section:
-    table = Table(
-        "One read, median ms",
-        ("read", *(name for name in (OURS, RAW, RAW_FIELDS, PLAIN))),
-        tuple(
-            (f"{size} {kind}", *(arms[name] for name in (OURS, RAW, RAW_FIELDS, PLAIN)))
-            for (kind, size), arms in medians.items()
-        ),
-    )
-    compared = ((OURS, RAW_FIELDS), (PLAIN, RAW_FIELDS), (OURS, RAW), (OURS, PLAIN))
-    ratios = Table(
-        "The same as ratios",
-        ("read", *(f"{one} ÷ {other}" for one, other in compared)),
-        tuple(
-            (f"{size} {kind}", *(arms[one].over(arms[other]) for one, other in compared))
-            for (kind, size), arms in medians.items()
-        ),
-    )
-    goals = tuple(
-        Goal(f"our read ÷ {other}, {size} {kind}", arms[OURS].over(arms[other]), "at most", REACH, limit)
-        for other, limit in ((RAW_FIELDS, ""), (RAW, LIMIT))
-        for (kind, size), arms in medians.items()
-        if size > 1
-    )
-    levels = {name: [statistics.median(part) for part in parts] for name, parts in lasting.items()}
-    minutes = [(part + 0.5) * seconds / PARTS / 60 for part in range(PARTS)]
-    drift = Table(
-        f"Single reads over {seconds:g} s at {RATE:g} a second, median ms",
-        ("arm", "first tenth", "last tenth", "last ÷ first", "slope, % of the median a minute"),
-        tuple(
-            (name, level[0], level[-1], level[-1] / level[0], slope_percent(minutes, level))
-            for name, level in levels.items()
-        ),
-    )
-    change = (levels[OURS][-1] / levels[OURS][0]) / (levels[RAW][-1] / levels[RAW][0])
-    measure = "single read, last tenth ÷ first tenth, over the same of the raw pipeline"
-    lines = {name: list(zip(minutes, level, strict=True)) for name, level in levels.items()}
+def section(medians: Mapping[tuple[str, int], Mapping[str, Spread]]) -> Section:
+    """(kind, entities) → arm → ms of a read."""
+    compared = ((OURS, RAW), (OURS, PACKED_RAW), (OURS, PLAIN))
+    columns = ("read", *ARMS, *(f"{one} ÷ {other}" for one, other in compared))
+    rows: list[tuple[Cell, ...]] = []
+    goals: list[Goal] = []
+    for (kind, size), arms in medians.items():
+        ratios = (arms[one].over(arms[other]) for one, other in compared)
+        rows.append((f"{size} {kind}", *(arms[name] for name in ARMS), *ratios))
+        if size > 1:
+            goals += [
+                Goal(f"our read ÷ {raw}, {size} {kind}", arms[OURS].over(arms[raw]), "at most", REACH, limit)
+                for raw, limit in ((RAW, ""), (PACKED_RAW, LIMIT))
+            ]
     return Section(
-        name="features",
-        title="Features",
-        text=TEXT,
-        tables=(table, ratios, drift),
-        goals=(*goals, Goal(measure, Spread((change,)), "at most", DRIFT_REACH)),
-        plots=(Plot("features", "A single read as time passes", "minutes", "ms", lines, log=False),),
+        "features", "Features", TEXT, (Table("One read, median ms", columns, tuple(rows)),), tuple(goals)
     )
-
-
-def slope_percent(minutes: Sequence[float], level: Sequence[float]) -> float:
-    """Of the straight line through the medians, % of their median a minute."""
-    return float(np.polyfit(minutes, level, 1)[0] / statistics.median(level) * 100)
 
 
 @contextmanager
@@ -200,8 +136,8 @@ def _kinds(runner: asyncio.Runner, url: str, world: World) -> Iterator[tuple[Kin
         keys = dict(zip(asked, _keys(plain, key, asked), strict=True))
         arms: dict[str, Read] = {
             OURS: read,
-            RAW: _pipeline(raw, keys, packed),
-            RAW_FIELDS: _pipeline(raw, keys, fields),
+            PACKED_RAW: _pipeline(raw, keys, packed),
+            RAW: _pipeline(raw, keys, fields),
             PLAIN: _plain(plain, service, key),
         }
         return Kind(name, asked, arms)
@@ -240,9 +176,10 @@ def _keys(store: FeatureStore, key: str, ids: Sequence[str]) -> list[bytes]:
     return RedisOnlineStore()._generate_redis_keys_for_entities(store.config, entities)
 
 
-def _fields(
-    store: FeatureStore, schema: FeatureSchema, key: str
-) -> tuple[list[bytes | str], list[bytes | str]]:
+Fields = list[bytes | str]
+
+
+def _fields(store: FeatureStore, schema: FeatureSchema, key: str) -> tuple[Fields, Fields]:
     """Fields of a row's hash, with the times of writing: of the packed row, and of its separate features."""
     online = RedisOnlineStore()
     _, packed = online._generate_hset_keys_for_features(row_view(key), [PACKED])

@@ -1,4 +1,4 @@
-"""Scale: what one request costs as items, users, candidates and history grow tenfold, one at a time.
+"""Scale: what one request costs as items, users, candidates, history and batches grow, one at a time.
 
 In process and in turn, on bundles of the right shapes (`loadtests.bench.shapes`). Does not belong here: how
 fast an index can be (`retrieval`), or a store (`features`).
@@ -15,39 +15,47 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from features.feast_store import FeastOnlineStore
+from features.redis_address import WRITE_TIMEOUT_S
 from features.store import OnlineStore
 from loadtests.bench import inputs
-from loadtests.bench.result import Cell, Plot, Section, Spread, Table
+from loadtests.bench.inputs import World
+from loadtests.bench.result import Cell, Section, Spread, Table
 from loadtests.bench.rounds import Effort, in_turn
 from loadtests.bench.shapes import Shaped, shaped
-from loadtests.bench.world import World
-from serving.assemble import build_stages, compose
+from serving.batch import Queries
+from serving.build import compose
 from serving.config import CacheConfig, RetrievalConfig, ServeConfig
-from serving.retrieval.eligible import Eligible
+from serving.expressions import CatalogueFilter
+from serving.filters import Eligibility, hidden
 from serving.retrieval.index import ExactIndex
-from serving.retrieval.popular import PopularSource
-from serving.retrieval.two_tower import TwoTowerSource
+from serving.retrieval.sources import PopularSource, VectorSource
 from serving.stages import Source
 from serving.types import Diversity, History, Query
 from training.bundle import Component
+from training.catalogue import Catalogue
+from training.models.scores import BaseModels
 from training.models.statistics import ItemStatistics
 from training.models.two_tower import TwoTowerScorer
 
 STEP = 10
 HISTORY = 50
 """Events of a request's history where it is not the history that grows: a usual one."""
-DIFFERENT = 50
+BATCHES = (1, 8, 32)
+"""Requests at the same moment; 32 is the most that one batch holds by default."""
+DIFFERENT = 64
 """Different requests of an arm."""
 NOW = 1_640_000_000.0
 """Unix seconds, about the end of every synthetic world."""
 TEXT = """\
 The median of one request in this process (no HTTP, no cache), at each size and divided by the first, in turn.
 Models are untrained: noise of the right shapes, since cost depends on shapes. One thing grows at a time:
-`items` of the catalogue (dense linear models end at 20,000, so what goes further is shown source by source),
-`users` in Feast on an embedded Valkey, the read included, `candidates` as every source's share and the
-blend's, and `history` as events sent with the request.
+`items` of the catalogue (dense linear models end at 20,000, so what goes further is shown source by source,
+over an exact index), `users` in Feast on an embedded Valkey, the read included, `candidates` as every
+source's share and the blend's, `history` as events sent with the request, and `batch` as requests computed as
+one, whose time is divided by their number.
 """
 
 
@@ -64,7 +72,8 @@ class Sizes:
 FULL = Sizes(users=1_000, items=1_700, far=(10_000, 100_000, 1_000_000), history=20)
 SHORT = Sizes(users=100, items=170, far=(1_000, 10_000), history=10)
 
-Ask = Callable[[Query], Awaitable[object]]
+Ask = Callable[[Sequence[Query]], Awaitable[object]]
+"""Answers queries of the same moment."""
 Arm = Callable[[], float]
 Axes = Mapping[str, Mapping[int, Arm]]
 """What grows → size → the median seconds of a request, measured once more with each call."""
@@ -78,29 +87,28 @@ def run(effort: Effort, world: World) -> Section:
     sizes = SHORT if effort.quick else FULL
     with ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner())
-        base = shaped(sizes.users, sizes.items)
-        large = shaped(sizes.users, sizes.items * STEP)
+        base, large = shaped(sizes.users, sizes.items), shaped(sizes.users, sizes.items * STEP)
         crowded = shaped(sizes.users * STEP, sizes.items)
         median = partial(_median, runner, effort.repeats)
+        usual, candidates = sessions(base, HISTORY), RetrievalConfig().candidates
         axes: Axes = {
             "items": {
-                sizes.items: median(_pipeline(base), _sessions(base, HISTORY)),
-                sizes.items * STEP: median(_pipeline(large), _sessions(large, HISTORY)),
+                len(each.bundle.catalogue): median(pipeline(each), sessions(each, HISTORY))
+                for each in (base, large)
             },
             "users": {
-                users: median(_online(some, stack, runner, world.work / str(users)), _known(some))
-                for users, some in ((sizes.users, base), (sizes.users * STEP, crowded))
+                len(each.user_ids): median(_online(each, stack, runner, world.work / name), known(each))
+                for name, each in (("base", base), ("crowded", crowded))
             },
             "candidates": {
-                factor * RetrievalConfig().candidates: median(
-                    _pipeline(large, factor), _sessions(large, HISTORY)
-                )
+                factor * candidates: median(pipeline(large, factor), sessions(large, HISTORY))
                 for factor in (1, STEP)
             },
             "history": {
-                events: median(_pipeline(base), _sessions(base, events))
+                events: median(pipeline(base), sessions(base, events))
                 for events in (sizes.history, sizes.history * STEP)
             },
+            "batch": {size: median(pipeline(base), usual, at_once=size) for size in BATCHES},
             **_far(median, base, sizes.far),
         }
         return section(_measure(axes, effort.rounds))
@@ -121,93 +129,94 @@ def _measure(axes: Axes, rounds: int) -> dict[str, dict[int, Spread]]:
 def section(measured: Mapping[str, Mapping[int, Spread]]) -> Section:
     """What grows → size → seconds of a request."""
     rows: list[tuple[Cell, ...]] = []
-    lines = {}
     for axis, sizes in measured.items():
         first, base = next(iter(sizes.items()))
-        for size, seconds in sizes.items():
-            ms = Spread(tuple(1e3 * value for value in seconds.values))
-            rows.append((axis, size, size // first, ms, seconds.over(base)))
-        lines[axis] = tuple((size / first, s.over(base).median) for size, s in sizes.items())
-    return Section(
-        name="scale",
-        title="Scale: what a request costs as things grow",
-        text=TEXT,
-        tables=(Table("", ("what grows", "to", "times", "ms a request", "÷ the first"), tuple(rows)),),
-        plots=(
-            Plot("growth", "Cost of a request as one thing grows", "times as many", "times the cost", lines),
-        ),
-    )
+        rows += [
+            (axis, size, size // first, each.times(1e3), each.over(base)) for size, each in sizes.items()
+        ]
+    table = Table("", ("what grows", "to", "times", "ms a request", "÷ the first"), tuple(rows))
+    return Section("scale", "Scale: what a request costs as things grow", TEXT, (table,))
 
 
-def _median(runner: asyncio.Runner, repeats: int, ask: Ask, queries: Sequence[Query]) -> Arm:
-    """Asked once through before it counts."""
+def _median(
+    runner: asyncio.Runner, repeats: int, ask: Ask, queries: Sequence[Query], at_once: int = 1
+) -> Arm:
+    """Of a request, `at_once` asked at the same moment; all asked once before any counts."""
 
     async def once(times: int) -> float:
         taken = []
-        for at in range(times):
-            query = replace(
-                queries[at % len(queries)], deadline=time.monotonic() + inputs.PATIENT.request / 1e3
-            )
+        for turn in range(times):
+            deadline = time.monotonic() + inputs.PATIENT.request / 1e3
+            some = [
+                replace(queries[(turn * at_once + at) % len(queries)], deadline=deadline)
+                for at in range(at_once)
+            ]
             started = time.perf_counter()
-            await ask(query)
-            taken.append(time.perf_counter() - started)
+            await ask(some)
+            taken.append((time.perf_counter() - started) / at_once)
         return float(np.median(taken))
 
-    runner.run(once(len(queries)))
+    runner.run(once(-(-len(queries) // at_once)))
     return lambda: runner.run(once(repeats))
 
 
-def _pipeline(world: Shaped, factor: int = 1, store: OnlineStore | None = None) -> Ask:
+def pipeline(world: Shaped, factor: int = 1, store: OnlineStore | None = None) -> Ask:
     """Raises Lost where a stage of it is lost."""
-    retrieval = RetrievalConfig(**{name: factor * size for name, size in _shares().items()})
+    limits = RetrievalConfig()
+    shares = ("two_tower", "ease", "sequential", "popular", "candidates")
+    retrieval = RetrievalConfig(**{name: factor * getattr(limits, name) for name in shares})
     config = ServeConfig(
         bundle="shaped", budgets=inputs.PATIENT, cache=CacheConfig(items=0), retrieval=retrieval
     )
-    engine = compose(world.bundle, build_stages(world.bundle, config), store or world.store(), config)
+    engine = compose(world.bundle, store or world.store(), config)
 
-    async def ask(query: Query) -> None:
-        if (answer := await engine.recommend.run(query)).degraded:
-            raise Lost(f"lost {', '.join(answer.degraded)}")
+    async def ask(queries: Sequence[Query]) -> None:
+        answers = await asyncio.gather(*(engine.recommend.run(query) for query in queries))
+        if lost := {stage for answer in answers for stage in answer.degraded}:
+            raise Lost(f"lost {', '.join(sorted(lost))}")
 
     return ask
-
-
-def _shares() -> dict[str, int]:
-    """What the sources may bring and the blend may keep, by the configuration's names."""
-    limits = RetrievalConfig()
-    names = ("two_tower", "ease", "sequential", "popular", "candidates")
-    return {name: getattr(limits, name) for name in names}
 
 
 def _online(world: Shaped, stack: ExitStack, runner: asyncio.Runner, work: Path) -> Ask:
     """The pipeline over Feast on a Redis of its own that holds the world's users."""
     world.tables.write(work / "home" / "data", {})
     url = stack.enter_context(inputs.redis(World(work / "home", work, work)))
-    store = FeastOnlineStore(world.bundle.schema, url)
+    store = FeastOnlineStore(world.bundle.schema, url, read_timeout_s=WRITE_TIMEOUT_S)
     stack.callback(lambda: runner.run(store.close()))
-    return _pipeline(world, store=store)
+    return pipeline(world, store=store)
 
 
 def _far(median: Callable[[Ask, Sequence[Query]], Arm], base: Shaped, catalogues: Sequence[int]) -> Axes:
     """The sources that need no dense model, each alone."""
     rng = np.random.default_rng(0)
     axes: dict[str, dict[int, Arm]] = {"items, two-tower alone": {}, "items, popular alone": {}}
+    width, limits = base.bundle.schema.user_width, RetrievalConfig()
     for items in catalogues:
-        everything = _everything(items)
-        model = _two_tower(base, items, rng)
-        limits = RetrievalConfig()
-        sources: dict[str, Source] = {
-            "two-tower": TwoTowerSource(model, ExactIndex(model.item_vectors), everything, limits.two_tower),
-            "popular": PopularSource(_statistics(items, rng), everything, limits.popular),
-        }
-        for name, source in sources.items():
-            axes[f"items, {name} alone"][items] = median(source.retrieve, _sessions(base, HISTORY))
+        eligible = _everything(items)
+        models = BaseModels(_two_tower(base, items, rng), {}, _statistics(items, rng))
+        index = ExactIndex(models.two_tower.item_vectors)
+        for source in (
+            VectorSource("two-tower", models, index, eligible, limits.two_tower),
+            PopularSource(models.statistics, eligible, limits.popular),
+        ):
+            axes[f"items, {source.name} alone"][items] = median(
+                _source(source, width), sessions(base, HISTORY)
+            )
     return axes
 
 
-def _everything(items: int) -> Eligible:
-    mask = np.ones(items, np.bool_)
-    return lambda _: mask
+def _source(source: Source, user_width: int) -> Ask:
+    async def ask(queries: Sequence[Query]) -> None:
+        source.retrieve(Queries.of(queries, user_width, [hidden(query) for query in queries]))
+
+    return ask
+
+
+def _everything(items: int) -> Eligibility:
+    ids = pa.array(np.arange(items)).cast(pa.string())
+    catalogue = Catalogue(pa.table({"item_id": ids}), np.zeros((items, 1), np.float32))
+    return Eligibility(CatalogueFilter(catalogue))
 
 
 def _two_tower(base: Shaped, items: int, rng: np.random.Generator) -> TwoTowerScorer:
@@ -226,25 +235,21 @@ def _statistics(items: int, rng: np.random.Generator) -> ItemStatistics:
     )
 
 
-def _known(world: Shaped) -> list[Query]:
+def known(world: Shaped) -> list[Query]:
     """Users of the store, spread over all of them."""
     users = world.user_ids
     return [_query(user_id=users[at * len(users) // DIFFERENT]) for at in range(DIFFERENT)]
 
 
-def _sessions(world: Shaped, events: int) -> list[Query]:
+def sessions(world: Shaped, events: int) -> list[Query]:
     """Visitors with so many different items of the catalogue."""
     rng = np.random.default_rng(events)
     value, times = np.ones(events, np.float32), NOW - np.arange(events, 0.0, -1.0)
-    return [
-        _query(
-            session=True,
-            history=History(
-                rng.choice(len(world.bundle.catalogue), events, replace=False).astype(np.int32), value, times
-            ),
-        )
+    pasts = [
+        rng.choice(len(world.bundle.catalogue), events, replace=False).astype(np.int32)
         for _ in range(DIFFERENT)
     ]
+    return [_query(session=True, history=History(past, value, times)) for past in pasts]
 
 
 def _query(user_id: str | None = None, session: bool = False, history: History | None = None) -> Query:

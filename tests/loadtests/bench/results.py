@@ -2,9 +2,8 @@
 
 from hypothesis import strategies as st
 
-from loadtests.bench.codec import Entry
 from loadtests.bench.machine import Machine
-from loadtests.bench.result import Goal, Plot, Section, Spread, Table
+from loadtests.bench.result import Entry, Goal, Section, Spread, Table
 
 number = st.floats(allow_nan=False, allow_infinity=False)
 word = st.text(max_size=12)
@@ -21,8 +20,6 @@ def tables(draw: st.DrawFn) -> Table:
 
 
 goals = st.builds(Goal, word, spread, st.sampled_from(["at most", "at least"]), number, word)
-points = st.lists(st.tuples(number, number), max_size=4).map(tuple)
-plots = st.builds(Plot, name, word, word, word, st.dictionaries(name, points, max_size=3), st.booleans())
 sections = st.builds(
     Section,
     name,
@@ -30,7 +27,6 @@ sections = st.builds(
     word,
     st.lists(tables(), max_size=2).map(tuple),
     st.lists(goals, max_size=2).map(tuple),
-    st.lists(plots, max_size=2).map(tuple),
     word,
 )
 machines = st.builds(
@@ -42,13 +38,12 @@ machines = st.builds(
     kernel=word,
     python=word,
     libraries=st.dictionaries(name, word, max_size=3),
-    bandwidth=number,
 )
 entries = st.builds(
     Entry, sections, date=word, command=word, quick=st.booleans(), seconds=number, machine=machines
 )
 
-MACHINE = Machine("a cpu", 2, 8 << 30, "", "6.1", "3.11", {"torch": "2"}, 1e10)
+MACHINE = Machine("a cpu", 2, 8 << 30, "", "6.1", "3.11", {"torch": "2"})
 
 
 def entry(section: Section, *, quick: bool = False) -> Entry:

@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from loadtests.bench import cli, report
+from loadtests.bench.inputs import World
 from loadtests.bench.result import Section
 from loadtests.bench.rounds import Effort
-from loadtests.bench.world import World
 from tests.loadtests.bench import results
 
 Suite = Callable[[Effort, World], Section]
@@ -141,15 +141,4 @@ def test_results_of_another_format_are_refused_before_anything_is_measured(
 
 
 def test_every_suite_has_its_place() -> None:
-    assert list(cli.SUITES) == [
-        "peers",
-        "floor",
-        "cache",
-        "layers",
-        "tracing",
-        "models",
-        "retrieval",
-        "features",
-        "scale",
-        "gpu",
-    ]
+    assert list(cli.SUITES) == ["peers", "layers", "retrieval", "features", "scale", "gpu"]

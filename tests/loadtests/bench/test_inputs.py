@@ -7,8 +7,7 @@ from redis import Redis
 
 from loadtests import traffic
 from loadtests.bench import inputs
-from loadtests.bench.inputs import NoWorld
-from loadtests.bench.world import World
+from loadtests.bench.inputs import NoWorld, World
 from serving.config import ServeConfig
 from serving.expressions import CatalogueFilter
 from serving.http.schemas import RecommendationRequest, bounds

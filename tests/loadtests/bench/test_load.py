@@ -4,11 +4,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from loadtests.bench import load
-from loadtests.bench.load import GeneratorMissing, LoadError, from_latencies, from_wrk
+from loadtests.bench.load import GeneratorMissing, LoadError, from_wrk
 from loadtests.bench.processes import Served
 
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
@@ -38,20 +36,6 @@ def test_no_figures_are_an_error(line: str) -> None:
         from_wrk(line)
 
 
-@given(st.lists(st.floats(0.01, 1e4), min_size=1), st.floats(0.1, 60))
-def test_quantiles_are_latencies_that_came_in_order(latencies: list[float], seconds: float) -> None:
-    found = from_latencies(latencies, seconds, 0, 0)
-    assert {found.p50_ms, found.p90_ms, found.p99_ms} <= set(latencies)
-    assert found.p50_ms <= found.p90_ms <= found.p99_ms <= max(latencies)
-    assert sum(value <= found.p90_ms for value in latencies) >= 0.9 * len(latencies)
-    assert found.requests_per_s == pytest.approx(len(latencies) / seconds)
-
-
-def test_no_answer_is_an_error() -> None:
-    with pytest.raises(LoadError, match="3 errors"):
-        from_latencies([], 1.0, 3, 0)
-
-
 @needs_wrk
 def test_a_closed_loop_sends_every_body(server: Served, bodies: Path) -> None:
     found = load.closed(f"{server.url}/closed", bodies, 64, 1)
@@ -79,18 +63,3 @@ def test_without_wrk_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch, b
     monkeypatch.setenv("PATH", "")
     with pytest.raises(GeneratorMissing, match="apt-get install wrk"):
         load.closed("http://127.0.0.1:1/", bodies, 1, 1)
-
-
-def test_an_open_loop_keeps_to_its_timetable_and_counts_refusals(server: Served, bodies: Path) -> None:
-    rate, seconds = 40, 4
-    found = load.open(f"{server.url}/bad", bodies, rate, seconds)
-    answers = round(found.requests_per_s * seconds)
-    # A busy machine may hold requests up and send them together later, but none before its moment.
-    assert 0 < answers <= rate * (load.PERIOD_S + load.WARM_S + seconds) + rate
-    assert found.non_2xx == answers
-    assert found.errors == 0
-
-
-def test_an_open_loop_without_a_server_is_an_error(bodies: Path) -> None:
-    with pytest.raises(LoadError, match="answered nothing"):
-        load.open("http://127.0.0.1:1/", bodies, 5, 1)

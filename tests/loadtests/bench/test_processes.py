@@ -10,9 +10,7 @@ from loadtests.bench import processes
 from loadtests.bench.processes import (
     Served,
     ServerFailed,
-    children,
     cpu_seconds,
-    label,
     pss,
     serving,
     stop,
@@ -43,7 +41,6 @@ def family():
 
 def test_a_tree_is_the_root_and_all_below(family: tuple[int, int]) -> None:
     assert {process.pid for process in tree(family[0])} == set(family)
-    assert {process.pid for process in tree(*family)} == set(family)
 
 
 def test_a_dead_root_has_no_tree() -> None:
@@ -51,14 +48,14 @@ def test_a_dead_root_has_no_tree() -> None:
         ended.wait()
     assert tree(ended.pid) == []
     assert cpu_seconds(ended.pid) == 0
-    assert pss(ended.pid) == {}
+    assert pss(ended.pid) == 0
 
 
 def test_cpu_and_memory_are_of_the_whole_tree(family: tuple[int, int]) -> None:
     parent, child = family
     assert cpu_seconds(parent) >= cpu_seconds(child)
     assert cpu_seconds(parent) > 0
-    assert sum(pss(parent).values()) > sum(pss(child).values()) > 1_000_000
+    assert pss(parent) > pss(child) > 1_000_000
 
 
 def test_stopping_ends_the_whole_tree(family: tuple[int, int]) -> None:
@@ -88,7 +85,6 @@ def test_a_server_is_ready_and_then_gone(tmp_path: Path) -> None:
     with serving(command, {}, f"{url}/", 60) as served:
         assert served == Served(url, served.pid)
         assert httpx.get(url, trust_env=False).is_success
-        assert pss(served.pid).keys() == {"http.server"}
     assert not psutil.pid_exists(served.pid)
 
 
@@ -113,25 +109,3 @@ def test_a_server_that_is_never_ready_is_stopped(monkeypatch: pytest.MonkeyPatch
         pytest.fail("never ready")
     [pid] = started
     assert not psutil.pid_exists(pid)
-
-
-def test_children_are_found_by_name(family: tuple[int, int]) -> None:
-    name = psutil.Process(family[0]).name()
-    assert family[0] in {child.pid for child in children(name)}
-    assert children("no such name") == []
-
-
-@pytest.mark.parametrize(
-    ("name", "command", "expected"),
-    [
-        ("valkey-server", ["valkey-server", "*:1"], "valkey-server"),
-        ("python3.11", ["python", "-m", "uvicorn", "a:b"], "uvicorn"),
-        ("python", ["python", "-u", "/somewhere/main.py", "x"], "main.py"),
-        ("ray::Replica", ["ray::ServeReplica:marquee"], "ray::ServeReplica:marquee"),
-        ("python", ["python"], "python"),
-        ("python", ["python", "-m"], "python"),
-        ("gone", [], "gone"),
-    ],
-)
-def test_processes_are_called_by_what_they_run(name: str, command: list[str], expected: str) -> None:
-    assert label(name, command) == expected

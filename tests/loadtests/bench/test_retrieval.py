@@ -1,17 +1,15 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from loadtests.bench.inputs import World
 from loadtests.bench.result import Spread
 from loadtests.bench.rounds import FULL, Effort
 from loadtests.bench.suites import retrieval
-from loadtests.bench.suites.retrieval import Found, clustered, measure, mmr_by_torch, repeats_of, uniform
-from loadtests.bench.world import World
-from serving.diversity.mmr import mmr
+from loadtests.bench.suites.retrieval import Found, clustered, measure, repeats_of, uniform
 
 WORLD = World(Path(), Path(), Path())  # this suite reads no bundle
 TINY = Effort(quick=True, rounds=2, seconds=0.0, repeats=2)
@@ -20,6 +18,7 @@ TINY = Effort(quick=True, rounds=2, seconds=0.0, repeats=2)
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrieval, "QUICK_SIZES", ((2_000, 8), (3_000, 16)))
+    monkeypatch.setattr(retrieval, "UNIFORM", (2_000, 8))
     monkeypatch.setattr(retrieval, "READ", 1 << 16)
     monkeypatch.setattr(retrieval, "QUERIES", 4)
 
@@ -27,36 +26,27 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_the_quick_form_measures_every_arm_of_every_size_in_every_round() -> None:
     section = retrieval.run(TINY, WORLD)
-    sizes = section.tables[0]
+    [sizes] = section.tables
     assert [row[0] for row in sizes.rows] == [
         "2,000 x 8, clustered",
         "3,000 x 16, clustered",
         "2,000 x 8, uniform",
     ]
-    for table in section.tables:
-        for row in table.rows:
-            assert len(row) == len(table.columns)
-            spreads = [cell for cell in row if isinstance(cell, Spread)]
-            assert len(spreads) >= 3
-            assert all(len(cell.values) == 2 and cell.low > 0 for cell in spreads)
-    assert [goal.measure for goal in section.goals] == ["MMR, 20 of 500, ms", "MMR, 20 of 500 ÷ torch loop"]
-    assert not section.skipped
+    for row in sizes.rows:
+        assert len(row) == len(sizes.columns)
+        spreads = [cell for cell in row if isinstance(cell, Spread)]
+        assert len(spreads) == 5
+        assert all(len(cell.values) == 2 and cell.low > 0 for cell in spreads)
+    assert not section.goals
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_size_without_memory_is_skipped_with_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "fits", lambda n, d: d == 8)
-    section = retrieval.run(TINY, WORLD)
-    assert [row[0] for row in section.tables[0].rows] == ["2,000 x 8, clustered", "2,000 x 8, uniform"]
-    assert "Skipped for want of memory: 3,000 x 16" in section.text
-
-
 def test_the_run_leaves_torchs_threads_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    def threads(effort: Effort) -> int:
+    def interrupted(*_: object) -> Found:
         assert torch.get_num_threads() == 1
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(retrieval, "_run", threads)
+    monkeypatch.setattr(retrieval, "measure", interrupted)
     before = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
         retrieval.run(TINY, WORLD)
@@ -70,20 +60,12 @@ def test_recall_is_measured_not_assumed() -> None:
     assert easy.limit == Spread((4 * 4_000 * 16 / 1e9,) * 2)
 
 
-def test_above_its_size_no_ann_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "ANN_UP_TO", 1_000)
-    found = measure(2_000, 8, clustered, lambda: 1e9, TINY)
-    assert found.ann is None
-    assert len(retrieval._row(found)) == len(retrieval._sizes([found]).columns)
-
-
-def test_the_goals_are_those_of_a_million_by_128() -> None:
+def test_the_goals_are_those_of_a_million_with_neighbourhoods() -> None:
     one = Spread((1.0,))
-    size = Found(1_000_000, 128, "clustered", one, Spread((1.4,)), one, one, Spread((0.0625,)), 0.96)
-    other = Found(10_000, 64, "clustered", one, one, one, one, one, 0.5)
-    goals = retrieval._goals([other, size])
+    size = Found(1_000_000, 128, "clustered", one, Spread((1.4,)), one, Spread((0.0625,)), 0.96)
+    small, even = replace(size, n=10_000), replace(size, data="uniform")
+    goals = retrieval._goals([small, size, even])
     assert [(goal.found.median, goal.reached) for goal in goals] == [(1.4, True), (22.4, True), (0.96, True)]
-    assert retrieval._goals([other]) == ()
 
 
 @pytest.mark.parametrize("data", [clustered, uniform])
@@ -103,12 +85,3 @@ def test_clustered_vectors_have_the_effective_dimension_they_claim() -> None:
 def test_large_arrays_are_asked_less_often() -> None:
     assert repeats_of(1_000, FULL) == FULL.repeats
     assert repeats_of(1_280_000_000, FULL) == 5
-
-
-@settings(deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 0.3, 0.9]))
-def test_the_torch_loop_picks_what_ours_does(seed: int, strength: float) -> None:
-    vectors = uniform(60, 16, seed)
-    relevance = np.random.default_rng(seed).random(60, dtype=np.float32)
-    theirs = mmr_by_torch(torch.from_numpy(relevance), torch.from_numpy(vectors), 15, strength)
-    assert mmr(relevance, vectors, 15, strength).tolist() == theirs

@@ -24,7 +24,7 @@ def test_a_spread_holds_its_median_between_its_ends(given_: list[float]) -> None
     spread = Spread(tuple(given_))
     assert spread.low <= spread.median <= spread.high
     assert spread.over(spread).values == (1.0,) * len(given_)
-    assert spread.minus(spread).values == (0.0,) * len(given_)
+    assert spread.times(2.0).median == 2 * spread.median
 
 
 def test_ratios_are_of_the_same_rounds_only() -> None:

@@ -3,7 +3,7 @@ import time
 import numpy as np
 
 from loadtests.bench.shapes import shaped
-from serving.assemble import build_stages, compose
+from serving.build import compose
 from serving.config import ServeConfig
 from serving.types import Diversity, Query
 
@@ -11,13 +11,13 @@ from serving.types import Diversity, Query
 async def test_a_shaped_bundle_answers_whole() -> None:
     world = shaped(100, 170)
     config = ServeConfig(bundle="shaped")
-    engine = compose(world.bundle, build_stages(world.bundle, config), world.store(), config)
+    engine = compose(world.bundle, world.store(), config)
     query = Query(
         "r", world.user_ids[0], time.time(), time.monotonic() + 60, 10, diversity=Diversity("mmr", 0.3)
     )
     answer = await engine.recommend.run(query)
     assert answer.degraded == ()
     assert answer.tier == "personalized"
-    assert len(np.unique(answer.batch.item_index)) == 10
+    assert len(np.unique(answer.shown.item_index)) == 10
     assert len(engine.catalogue) == 170
     assert len(world.user_ids) == 100

@@ -11,7 +11,7 @@ from features.store import FeatureBatch, OnlineStore, OnlineStoreError
 from serving.deployments import loading
 from serving.deployments.loading import _connected, _warm_up
 from serving.engine import Engine
-from tests.serving.doubles import Counts, FixedSource, batch_of
+from tests.serving.doubles import Counts, Fault, FixedSource, batch_of
 from tests.serving.fakes import engine_of
 
 
@@ -24,13 +24,15 @@ def engine_with(faults: Iterator[bool], counts: Counts) -> tuple[Engine, list[bo
     """One source of the engine fails as told, then never again; and what it did so far."""
     did: list[bool] = []
 
-    async def fault() -> None:
-        did.append(next(faults, False))
-        if did[-1]:
-            raise ConnectionError("the replica has another bundle")
+    class AsGiven(Fault):
+        def compute(self) -> None:
+            did.append(next(faults, False))
+            if did[-1]:
+                raise ConnectionError("the replica has another bundle")
 
     popular = FixedSource("popular", batch=batch_of(range(10)), personal=False)
-    return engine_of(FixedSource("remote", batch=batch_of([1]), fault=fault), popular, recorder=counts), did
+    remote = FixedSource("remote", batch=batch_of([1]), fault=AsGiven())
+    return engine_of(remote, popular, recorder=counts), did
 
 
 async def test_one_whole_round_is_enough_where_everything_is_here() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
 from collections.abc import Sequence
@@ -13,19 +12,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.batch import Candidates, Queries
+from serving.columns import RankingHydrator, rows_of
 from serving.explain.attribution import RankerExplainer
 from serving.explain.reasons import PLAIN
 from serving.types import Explanation, Float32, History, Query
-from tests.serving.doubles import batch_of, query_of
+from tests.serving.doubles import batch_of, queries_of, query_of
 from tests.serving.models import N_ITEMS, curves, ranking_rows, small
 from training.feedback import Feedback
 from training.models.linear import LinearItemModel
 from training.models.ranker import AdditiveRanker
+from training.models.ranking_features import NAMES
 
 WORLD = small()
-NAMES = WORLD.features.names
-ROWS = ranking_rows(WORLD.features, WORLD.data)
-MODELS = {"together": WORLD.models.ease, "next": WORLD.models.sequential}
+ROWS = ranking_rows(WORLD.models, WORLD.data)
+MODELS = {"together": WORLD.models.linear["ease"], "next": WORLD.models.linear["sequential"]}
+HYDRATOR = RankingHydrator(WORLD.models)
 COLUMN = {"together": NAMES.index("ease"), "next": NAMES.index("sequential")}
 TITLES = tuple(f"<{item}>" for item in range(N_ITEMS))
 
@@ -45,22 +47,30 @@ class Case:
     terms: int
 
     @property
+    def asked(self) -> Queries:
+        return queries_of(self.query, user_width=WORLD.schema.user_width)
+
+    @property
     def rows(self) -> Float32:
-        query = self.query
-        return WORLD.features.compute(
-            query.history.item_index, query.user_features, query.now, batch_of(self.items).item_index
-        )
+        return rows_of(HYDRATOR.hydrate(self.asked, batch_of(self.items)), NAMES)
 
     def explained(self, hydrated: bool = True) -> tuple[Explanation, ...]:
-        explainer = RankerExplainer(WORLD.features, self.ranker, MODELS, TITLES, self.terms, Feedback())
-        batch = batch_of(self.items).with_score(self.ranker.score(self.rows))
-        return asyncio.run(
-            explainer.explain(self.query, batch.with_features(self.rows) if hydrated else batch)
-        )
+        explainer = RankerExplainer(HYDRATOR, self.ranker, MODELS, TITLES, self.terms, Feedback())
+        found = batch_of(self.items).with_score(self.ranker.score(self.rows))
+        return explained(explainer, self.asked, with_rows(found, self.rows) if hydrated else found)
+
+
+def with_rows(found: Candidates, rows: Float32) -> Candidates:
+    return found.with_columns(dict(zip(NAMES, rows.T, strict=True)))
+
+
+def explained(explainer: RankerExplainer, asked: Queries, found: Candidates) -> tuple[Explanation, ...]:
+    (of_one,) = explainer.explain(asked, found)
+    return of_one
 
 
 def history(items: Sequence[int], values: Sequence[float]) -> History:
-    times = WORLD.now - 1000.0 + np.arange(len(items))
+    times = WORLD.now - 1000.0 + np.arange(len(items), dtype=np.float64)
     return History(np.array(items, np.int32), np.array(values, np.float32), times)
 
 
@@ -162,7 +172,7 @@ def assert_plain(sentence: str, case: Case, row: int) -> None:
 
 def outstanding(case: Case, row: int, column: int, low: bool) -> bool:
     value, knots = float(case.rows[row, column]), case.ranker.knots[column]
-    return value < np.quantile(knots, 1 / 3) if low else value > np.quantile(knots, 2 / 3)
+    return bool(value < np.quantile(knots, 1 / 3) if low else value > np.quantile(knots, 2 / 3))
 
 
 @given(cases)
@@ -170,9 +180,9 @@ def test_a_ranker_elsewhere_gets_the_same_explanations(case: Case) -> None:
     assert case.explained(hydrated=False) == case.explained(hydrated=True)
 
 
-def only(**tables: list[float]) -> AdditiveRanker:
+def only(**tables: Sequence[float]) -> AdditiveRanker:
     """A ranker that reads these features and no other."""
-    return curves(ROWS, [tables.get(name, [0.0, 0.0]) for name in NAMES])
+    return curves(ROWS, [list(tables.get(name, [0.0, 0.0])) for name in NAMES])
 
 
 def explain(ranker: AdditiveRanker, past: History, items: Sequence[int]) -> tuple[Explanation, ...]:
@@ -180,6 +190,7 @@ def explain(ranker: AdditiveRanker, past: History, items: Sequence[int]) -> tupl
 
 
 PAST = history([0, 5, 7, 11], [1, 5, 3, 4])
+ASKED = queries_of(query_of(history=PAST, now=WORLD.now), user_width=WORLD.schema.user_width)
 REST = [item for item in range(N_ITEMS) if item not in (0, 5, 7, 11)]
 
 
@@ -220,9 +231,8 @@ def test_where_the_strongest_family_has_no_anchor_the_next_one_is_asked() -> Non
     ranker = only(ease=[3.0, 3.0], sequential=[0.5, 2.0])
     rows = np.zeros((1, len(NAMES)), np.float32)
     rows[0, COLUMN["next"]] = ranker.knots[COLUMN["next"]][-1]
-    batch = batch_of([20]).with_features(rows)
-    explainer = RankerExplainer(WORLD.features, ranker, {**anchors, "together": none}, TITLES, 3, Feedback())
-    (explanation,) = asyncio.run(explainer.explain(query_of(history=PAST, now=WORLD.now), batch))
+    explainer = RankerExplainer(HYDRATOR, ranker, {**anchors, "together": none}, TITLES, 3, Feedback())
+    (explanation,) = explained(explainer, ASKED, with_rows(batch_of([20]), rows))
     assert explanation.sentence == "After <7>, which you chose, people often go on to <20>."
 
 
@@ -233,14 +243,11 @@ def test_an_item_is_never_the_reason_for_itself() -> None:
     rows = np.zeros((1, len(NAMES)), np.float32)
     rows[0, COLUMN["next"]] = ranker.knots[COLUMN["next"]][-1]
     explainer = RankerExplainer(
-        WORLD.features, ranker, {"next": LinearItemModel(weights, 3.0, 30)}, TITLES, 3, Feedback()
+        HYDRATOR, ranker, {"next": LinearItemModel(weights, 3.0, 30)}, TITLES, 3, Feedback()
     )
-    batch = batch_of([7]).with_features(rows)
-    (explanation,) = asyncio.run(explainer.explain(query_of(history=PAST, now=WORLD.now), batch))
+    (explanation,) = explained(explainer, ASKED, with_rows(batch_of([7]), rows))
     assert (explanation.sentence, explanation.anchor_index) == (None, None)
 
 
 def test_users_without_a_history_are_not_explained() -> None:
-    explainer = RankerExplainer(WORLD.features, WORLD.ranker, MODELS, TITLES, 3, Feedback())
-    assert explainer.enabled(query_of(history=PAST))
-    assert not explainer.enabled(query_of())
+    assert RankerExplainer.takes(queries_of(query_of(history=PAST), query_of())).tolist() == [True, False]

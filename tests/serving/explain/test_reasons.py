@@ -20,7 +20,7 @@ from serving.explain.reasons import (
 from serving.types import History
 from tests.serving.doubles import history_of
 from training.models.linear import LinearItemModel
-from training.models.ranking_features import RankingFeatures
+from training.models.ranking_features import NAMES
 
 
 def valued(*values: float) -> History:
@@ -45,7 +45,7 @@ def test_the_words() -> None:
 
 
 def test_every_family_has_its_words_and_every_word_its_feature() -> None:
-    assert set(FAMILY) | LOW <= set(RankingFeatures.names)
+    assert set(FAMILY) | LOW <= set(NAMES)
     assert set(FAMILY.values()) == {*PLAIN, *CHOSEN}
     assert set(CHOSEN) == set(RATED) == set(ANCHOR_FEATURE)
     assert all(FAMILY[feature] == family for family, feature in ANCHOR_FEATURE.items())

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -10,19 +12,29 @@ from fastapi import FastAPI
 from serving.config import Budgets, DiversityConfig, LimitsConfig, ServeConfig, Traffic
 from serving.http.api import create_api
 from serving.observe.prometheus import CONTENT_TYPE, PrometheusRecorder
+from serving.program import Here
 from serving.stages import Source
 from serving.traffic.live import Live
 from serving.traffic.table import Table
 from serving.types import Diversity, Recommendation
-from tests.serving.doubles import FixedSource, Recall, batch_of, fails, hangs, history_of, query_of
-from tests.serving.fakes import CONFIG, MINUTE, N_ITEMS, call, eligibility, engine_of, post
+from tests.serving.doubles import FixedSource, Recall, batch_of, fails, history_of, query_of
+from tests.serving.fakes import CONFIG, MINUTE, N_ITEMS, call, eligible, engine_of, post
+from tests.serving.virtual import POOL, Fault, Held
 
 SESSION = {"events": [{"item_id": "i5", "value": 4.0}, {"item_id": "i9"}]}
 
 
 def api_of(*sources: Source, config: ServeConfig = CONFIG) -> FastAPI:
-    engine = engine_of(*sources)
+    engine = engine_of(*sources, here=Here(POOL))
     return create_api(Live.of(engine), config, PrometheusRecorder(), clock=lambda: 1e9)
+
+
+@pytest.fixture
+def slow() -> Iterator[FixedSource]:
+    """A source that computes until the test is over."""
+    held = Held()
+    yield FixedSource("slow", batch=batch_of([1]), fault=held)
+    held.free.set()
 
 
 def recalling(config: ServeConfig = CONFIG) -> tuple[FastAPI, list[Recommendation]]:
@@ -117,8 +129,8 @@ async def test_filter_and_exclusions_hold_and_unknown_exclusions_are_ignored():
     }
     reply = await post(api_of(), "/v1/recommendations", wanted)
     assert reply.status == 200
-    allowed = eligibility(engine_of()).mask(
-        query_of(filter=wanted["filter"], exclude=np.array([3]), history=history_of([1, 2]))
+    allowed = eligible(
+        engine_of(), query_of(filter=wanted["filter"], exclude=np.array([3]), history=history_of([1, 2]))
     )
     assert {item["id"] for item in reply.json["items"]} == {f"i{i}" for i in np.flatnonzero(allowed)}
 
@@ -187,10 +199,11 @@ async def test_what_was_lost_is_named():
 async def test_side_effects_run_after_the_answer_has_gone():
     recall, seen_by_effect = Recall("recall"), []
 
-    async def looks() -> None:
-        seen_by_effect.append([message["type"] for message in messages])
+    class Looks(Fault):
+        async def wait(self) -> None:
+            seen_by_effect.append([message["type"] for message in messages])
 
-    engine = engine_of(side_effects=(replace(recall, fault=looks),))
+    engine = engine_of(side_effects=(replace(recall, fault=Looks()),))
     app = create_api(Live.of(engine), CONFIG, PrometheusRecorder())
     messages: list = []
 
@@ -360,19 +373,40 @@ async def test_ranking_unknown_items_is_404_naming_each():
     assert named == [("item_ids", "gone"), ("item_ids", "lost")]
 
 
-async def test_the_deadline_passed_with_nothing_in_hand_is_503():
+async def test_the_deadline_passed_with_nothing_in_hand_is_503(slow):
     wanted = {"user_id": "ann", "timeout_ms": 1}
-    reply = await post(api_of(FixedSource("slow", fault=hangs)), "/v1/recommendations", wanted)
+    reply = await post(api_of(slow), "/v1/recommendations", wanted)
     assert "deadline" in assert_problem(reply, 503, "unavailable")["detail"]
     assert int(reply.headers["retry-after"]) >= 1
 
 
-async def test_without_a_timeout_the_configured_deadline_holds():
+async def test_without_a_timeout_the_configured_deadline_holds(slow):
     config = CONFIG.model_copy(update={"budgets": Budgets(request=1)})
-    reply = await post(
-        api_of(FixedSource("slow", fault=hangs), config=config), "/v1/recommendations", {"user_id": "ann"}
-    )
+    reply = await post(api_of(slow, config=config), "/v1/recommendations", {"user_id": "ann"})
     assert_problem(reply, 503, "unavailable")
+
+
+async def test_a_source_that_computes_for_long_is_left_out_and_holds_up_no_other_request():
+    """The request that meets it is answered without it at its budget; others are answered meanwhile."""
+    held, popular = Held(), FixedSource("popular", batch=batch_of([2]), personal=False)
+    slow = FixedSource("slow", batch=batch_of([1]), fault=held)
+    budgets = CONFIG.budgets.model_copy(update={"source": 300.0})
+    app, healthy = (
+        create_api(Live.of(engine), CONFIG, PrometheusRecorder())
+        for engine in (
+            engine_of(slow, popular, budgets=budgets, here=Here(POOL)),
+            engine_of(popular, here=Here(POOL)),
+        )
+    )
+    meeting = asyncio.create_task(post(app, "/v1/recommendations", {"user_id": "x"}))
+    await asyncio.to_thread(held.begun.wait, 60)
+    meanwhile = await post(healthy, "/v1/recommendations", {"user_id": "x"})
+    assert (meanwhile.status, meanwhile.json["degraded"]) == (200, [])
+    reply = await meeting
+    assert not held.free.is_set(), "both were answered while it computed"
+    held.free.set()
+    assert (reply.status, reply.json["degraded"]) == (200, ["source:slow"])
+    assert [item["id"] for item in reply.json["items"]] == ["i2"]
 
 
 async def test_every_source_lost_is_503():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from serving.config import DiversityConfig
 from serving.errors import UnknownItems
-from serving.filters import seen
+from serving.filters import hidden
 from serving.http.schemas import RankRequest, RecommendationRequest, Session, SessionEvent, bounds
 from serving.http.wire import Arrival, rank_query, recommendation_query
 from tests.serving.doubles import catalogue_of
@@ -83,7 +83,7 @@ def test_a_disliked_event_of_a_session_is_met_and_no_history():
     assert query.history.value.tolist() == [3.0, 1.0]
     assert [CATALOGUE.ids[i] for i in query.met] == ["i1", "i2"]
     assert [CATALOGUE.ids[i] for i in query.disliked] == ["i1", "i2"]
-    assert seen(query).tolist() == query.disliked.tolist()
+    assert hidden(query).tolist() == query.disliked.tolist()
 
 
 @pytest.mark.parametrize(("asked", "meant"), [(None, "allow"), ("allow", "allow"), ("exclude", "exclude")])

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from unittest import mock
 
@@ -17,7 +18,7 @@ from serving.http.api import create_api
 from serving.observe import logs
 from serving.observe.prometheus import PrometheusRecorder
 from serving.traffic.live import Live
-from tests.serving.doubles import FixedSource, batch_of, fails, takes
+from tests.serving.doubles import Fault, FixedSource, batch_of, fails
 from tests.serving.fakes import CONFIG, engine_of, post
 
 
@@ -84,6 +85,11 @@ def test_a_hash_depends_on_the_key():
     assert len(found) == 4
 
 
+class Sleeps(Fault):
+    def compute(self) -> None:
+        time.sleep(0.01)
+
+
 async def test_by_default_only_what_failed_is_said(capfd):
     logs.configure(LogsConfig(format="json"), None)
     await ask(app_of(0.0))
@@ -91,7 +97,7 @@ async def test_by_default_only_what_failed_is_said(capfd):
     assert lines(capfd) == []
     await ask(app_of(0.0, FixedSource("only", fault=fails)))
     *lost, line = lines(capfd)  # a stage's loss is said the first time in a process
-    assert {each["logger"] for each in lost} <= {"serving.observe.ledger"}
+    assert {each["logger"] for each in lost} <= {"serving.observe.losses"}
     assert (line["level"], line["status"]) == ("WARNING", 503)
 
 
@@ -109,7 +115,7 @@ async def test_a_defect_is_said_with_its_traceback_and_the_request(capfd):
 
 async def test_two_requests_at_once_are_not_confused(capfd):
     logs.configure(LogsConfig(format="json"), "k")
-    slow = FixedSource("slow", batch=batch_of(range(20)), fault=takes(0.01))
+    slow = FixedSource("slow", batch=batch_of(range(20)), fault=Sleeps())
     app = app_of(1.0, slow)
     users = {f"r-{i}": f"u{i}" for i in range(8)}
     await asyncio.gather(*(ask(app, user, x_request_id=one) for one, user in users.items()))

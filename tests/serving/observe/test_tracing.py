@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -15,15 +15,17 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import StatusCode
 
-from serving.deployments.remote import RemoteScorer
 from serving.http.api import create_api
 from serving.http.envelope import Envelope
 from serving.observe import tracing
 from serving.observe.prometheus import PrometheusRecorder
+from serving.program import Here, Program
 from serving.settings import Settings
+from serving.state import State
+from serving.steps import Retrieve
 from serving.traffic.live import Live
 from tests.collector import Collector, collecting
-from tests.serving.doubles import FixedSource, ItemScorer, batch_of, fails, query_of
+from tests.serving.doubles import FixedSource, batch_of, fails, queries_of, query_of
 from tests.serving.fakes import CONFIG, call, engine_of, post
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -59,12 +61,10 @@ async def test_a_request_is_one_trace_with_a_span_a_stage(spans):
     reply = await recommend(app_of(), x_request_id="r-1")
     found = named(spans)
     exchange = found.pop("POST /v1/recommendations")
-    assert found.keys() == reply.json["timings"].keys()
+    assert found.keys() == reply.json["timings"].keys() - {"retrieval"}
     assert {span.context.trace_id for span in found.values()} == {exchange.context.trace_id}
-    within = {span.context.span_id: name for name, span in found.items()}
-    for name, span in found.items():
-        parent = within.get(span.parent.span_id, "POST")
-        assert parent == ("retrieval" if name.startswith("source:") else "POST")
+    for span in found.values():
+        assert span.parent.span_id == exchange.context.span_id
         assert exchange.start_time <= span.start_time <= span.end_time <= exchange.end_time
     assert exchange.parent is None
     assert exchange.attributes == {
@@ -139,38 +139,17 @@ async def test_an_exchange_that_breaks_off_is_ended_too(spans):
     assert [span.name for span in spans.get_finished_spans()] == ["POST"]
 
 
-class Replica:
-    """A stage on another replica."""
-
-    def __init__(self) -> None:
-        self.seen: list[str | None] = []
-
-    @tracing.continued
-    async def score(self, version, query, batch):
-        self.seen.append(query.traceparent)
-        with tracing.span("within"):
-            return batch.retrieval_score
-
-
-async def test_a_replica_continues_the_trace_of_its_caller(spans):
-    replica = Replica()
-
-    async def hop(*call):
-        """As a handle does it: nothing but the arguments arrives, in a context of its own."""
-        return await asyncio.get_running_loop().create_task(
-            replica.score(*call), context=contextvars.Context()
-        )
-
-    scorer = RemoteScorer("7", ItemScorer, hop)
-    with tracing._tracer.start_as_current_span("ranker"):
-        await scorer.score(query_of(), batch_of([1, 2]))
-    await scorer.score(query_of(), batch_of([1, 2]))
-    found = named(spans)
-    far = found["Replica.score"]
-    assert far.parent.span_id == found["ranker"].context.span_id
-    assert found["within"].parent.span_id == far.context.span_id
-    assert far.attributes == {"marquee.bundle": "7"}
-    assert replica.seen[1] is None, "outside a trace nothing is carried"
+async def test_each_traced_request_of_a_batch_gets_its_spans(spans):
+    """Where the batch came from another process, its requests carry their parents with them."""
+    with tracing._tracer.start_as_current_span("caller") as caller:
+        traced = tracing.carried(query_of())
+    queries = queries_of(query_of(), traced, query_of())
+    program = Program([Retrieve(FixedSource("only", batch=batch_of([1, 2])), 0, 60)])
+    deadline = np.full(3, time.monotonic() + 60)
+    await Here().run(program, State.begin(queries, deadline, 1))
+    [span] = [each for each in spans.get_finished_spans() if each.name == "source:only"]
+    assert span.parent.span_id == caller.get_span_context().span_id
+    assert span.attributes == {"marquee.candidates.in": 0, "marquee.candidates.out": 2}
 
 
 def test_the_sdk_is_not_imported_while_traces_are_off():

@@ -2,43 +2,63 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.ranking.ranker import AdditiveScorer, RankingHydrator
-from tests.serving.doubles import batch_of, history_of, query_of
+from serving.columns import RankingHydrator, rows_of
+from serving.ranking.ranker import AdditiveScorer
+from tests.serving.doubles import batch_of, history_of, queries_of, query_of
 from tests.serving.models import N_ITEMS, small
+from training.models.ranking_features import NAMES, ranking_features
+from training.models.scores import Scores
 
 WORLD = small()
+WIDTH = WORLD.schema.user_width
 items = st.lists(st.integers(0, N_ITEMS - 1), unique=True, max_size=20)
+requests = st.lists(
+    st.tuples(
+        st.lists(st.integers(0, N_ITEMS - 1), min_size=1, max_size=20),
+        items,
+        st.booleans(),
+        st.integers(0, 700),
+    ),
+    min_size=1,
+    max_size=4,
+)
 
 
-@given(st.lists(st.integers(0, N_ITEMS - 1), max_size=20), items, st.booleans(), st.integers(0, 700))
+@given(requests)
 def test_features_and_scores_are_those_of_training(
-    past: list[int], candidates: list[int], known: bool, days: int
+    several: list[tuple[list[int], list[int], bool, int]],
 ) -> None:
-    user = WORLD.data.user_features[-1] if known else None
-    query = query_of(history=history_of(past), user_features=user, now=WORLD.now - 86_400 * days)
-    batch = batch_of(candidates)
-    hydrated = asyncio.run(RankingHydrator(WORLD.features).hydrate(query, batch))
-    expected = WORLD.features.compute(query.history.item_index, user, query.now, batch.item_index)
-    np.testing.assert_array_equal(hydrated.features, expected)
-    scored = asyncio.run(AdditiveScorer(WORLD.ranker).score(query, hydrated))
-    np.testing.assert_array_equal(scored.score, WORLD.ranker.score(expected))
-    assert scored.item_index.tolist() == candidates
+    asked = queries_of(
+        *(
+            query_of(
+                history=history_of(past),
+                user_features=WORLD.data.user_features[-1] if known else None,
+                now=WORLD.now - 86_400 * days,
+            )
+            for past, _, known, days in several
+        ),
+        user_width=WIDTH,
+    )
+    found = batch_of(*(candidates for _, candidates, *_ in several))
+    hydrated = RankingHydrator(WORLD.models).hydrate(asked, found)
+    scores = Scores(WORLD.models, asked.histories.item_index, asked.user_features)
+    expected = ranking_features(scores, WORLD.models.statistics, asked.now, found.items)
+    np.testing.assert_array_equal(rows_of(hydrated, NAMES), expected)
+    scored = AdditiveScorer(WORLD.ranker).score(asked, hydrated)
+    np.testing.assert_array_equal(scored, WORLD.ranker.score(expected))
 
 
 def test_users_without_a_history_are_left_to_retrieval() -> None:
-    known, unknown = query_of(history=history_of([1])), query_of()
-    for stage in (RankingHydrator(WORLD.features), AdditiveScorer(WORLD.ranker)):
-        assert stage.enabled(known)
-        assert not stage.enabled(unknown)
+    asked = queries_of(query_of(history=history_of([1])), query_of())
+    for stage in (RankingHydrator, AdditiveScorer):
+        assert stage.takes(asked).tolist() == [True, False]
 
 
-def test_a_batch_without_features_is_refused() -> None:
-    with pytest.raises(ValueError, match="hydrate it first"):
-        asyncio.run(AdditiveScorer(WORLD.ranker).score(query_of(), batch_of([1])))
+def test_candidates_without_the_columns_are_refused() -> None:
+    with pytest.raises(KeyError, match=WORLD.ranker.names[0]):
+        AdditiveScorer(WORLD.ranker).score(queries_of(query_of()), batch_of([1]))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +13,16 @@ from serving.cache import LatestAnswers
 from serving.config import CacheConfig, ShadowConfig, Traffic
 from serving.engine import Engine
 from serving.errors import InvalidFilter, Unavailable
+from serving.program import Here
 from serving.stages import Source
 from serving.traffic.bundle_metrics import ENOUGH, WINDOW, BundleMetrics, Window
 from serving.traffic.live import Live
 from serving.traffic.shadow import Request, Shadows
 from serving.traffic.table import Table
-from serving.types import CandidateBatch, Query, Recommendation
+from serving.types import Query, Recommendation, Shown
 from tests.serving.doubles import Counts, FixedSource, Recall, batch_of, fails, query_of
 from tests.serving.fakes import N_ITEMS, engine_of
+from tests.serving.virtual import POOL, Held
 
 ALL = ShadowConfig(share=1, concurrency=2)
 
@@ -41,7 +44,7 @@ class Service:
         engines = [*(engine for engine, _ in weights.values()), *shadows]
         self.live.swap(Table.of(Traffic.model_validate({"traffic": entries}), engines))
 
-    async def ask(self, key: str = "ann", **more: object) -> str:
+    async def ask(self, key: str = "ann", **more: Any) -> str:
         """The version that answered; what follows the answer has been done, but for shadows."""
         body, after = await self.live.answer(request(key, **more), version_of)
         if after is not None:
@@ -129,7 +132,7 @@ async def test_kept_answers_never_cross_bundles() -> None:
     items: list[list[int]] = []
 
     def keep(recommendation: Recommendation, _: Engine) -> bytes:
-        items.append(sorted(recommendation.batch.item_index.tolist()))
+        items.append(sorted(recommendation.shown.item_index.tolist()))
         return b""
 
     for weights in (
@@ -157,17 +160,13 @@ async def test_series_of_a_bundle_that_left_the_traffic_are_gone() -> None:
 
 
 async def test_a_bundle_that_leaves_while_it_answers_leaves_no_series() -> None:
-    go = asyncio.Event()
-
-    async def waits() -> None:
-        await go.wait()
-
-    service = Service()
-    service.serve(a=(engine("A", FixedSource("slow", batch=batch_of([3]), fault=waits)), 100))
+    held, service = Held(), Service()
+    slow = FixedSource("slow", batch=batch_of([3]), fault=held)
+    service.serve(a=(engine("A", slow, here=Here(POOL)), 100))
     answering = asyncio.create_task(service.ask())
-    await asyncio.sleep(0)
+    await asyncio.to_thread(held.begun.wait, 60)
     service.serve(b=(engine("B"), 100))
-    go.set()
+    held.free.set()
     assert await answering == "A"
     assert service.value("bundle_requests_total", bundle="A", outcome="ok") is None
 
@@ -175,14 +174,16 @@ async def test_a_bundle_that_leaves_while_it_answers_leaves_no_series() -> None:
 # Quality
 
 
-def scored(items: list[int], score: float) -> CandidateBatch:
-    return batch_of(items).with_score(np.full(len(items), score, np.float32))
+def answer_of(items: list[int], score: float | None = None) -> Shown:
+    found = batch_of(items)
+    scores = None if score is None else np.full(len(items), score, np.float32)
+    return Shown(found.item_index, found.source, found.retrieval_score, scores)
 
 
 def test_a_window_forgets_what_is_older() -> None:
     window = Window()
     for item in (7, *[3] * WINDOW):
-        window.add(batch_of([item]))
+        window.add(answer_of([item]))
     assert window.coverage(10, WINDOW) == 0.1
 
 
@@ -190,11 +191,11 @@ def test_drift_takes_enough_answers() -> None:
     production, canary = Window(), Window()
     for i in range(ENOUGH):
         assert canary.drift(production) is None
-        production.add(scored([1, 2], i % 10))
-        canary.add(scored([1, 2], i % 10))
+        production.add(answer_of([1, 2], i % 10))
+        canary.add(answer_of([1, 2], i % 10))
     assert canary.drift(production) == 0
     for _ in range(ENOUGH):
-        canary.add(scored([1, 2], 100.0))
+        canary.add(answer_of([1, 2], 100.0))
     drifted = canary.drift(production)
     assert drifted is not None
     assert drifted > 0.25
@@ -217,7 +218,7 @@ async def test_bundles_are_compared_by_as_many_answers_each() -> None:
     lists = {"C": [[1], [2], [3], [1]], "D": [[1], [2]]}
     for version, shown in lists.items():
         for items in shown:
-            service.live.metrics.watch(version).window.add(batch_of(items))
+            service.live.metrics.watch(version).window.add(answer_of(items))
     assert service.value("bundle_coverage_ratio", bundle="C") == 2 / N_ITEMS
     assert service.value("bundle_coverage_ratio", bundle="D") == 2 / N_ITEMS
 
@@ -257,11 +258,8 @@ async def test_a_failing_shadow_costs_nobody_anything() -> None:
 
 
 async def test_copies_beyond_what_may_run_are_dropped_and_late_ones_given_up() -> None:
-    async def hangs() -> None:
-        await asyncio.Event().wait()
-
-    service = Service(replace_budget(ALL, 1_000))
-    slow = engine("S", FixedSource("slow", fault=hangs))
+    held, service = Held(), Service(replace_budget(ALL, 1_000))
+    slow = engine("S", FixedSource("slow", fault=held), here=Here(POOL))
     service.serve(slow, a=(engine("A"), 100))
     for i in range(5):
         assert await service.ask(f"user-{i}") == "A"
@@ -269,6 +267,7 @@ async def test_copies_beyond_what_may_run_are_dropped_and_late_ones_given_up() -
     await service.live.shadows.settled()
     assert service.value("shadow_requests_total", bundle="S", outcome="error") == 2
     assert service.value("shadow_requests_total", bundle="S", outcome="ok") == 0
+    held.free.set()
 
 
 def replace_budget(config: ShadowConfig, budget_ms: float) -> ShadowConfig:

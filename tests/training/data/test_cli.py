@@ -188,7 +188,7 @@ def test_what_was_decided_is_said(own: Path, tmp_path: Path) -> None:
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    name=st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=9)
+    name=st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=9)
     | st.binary(min_size=1, max_size=9).filter(lambda raw: not set(raw) & set(b"/\0")),
     layout=st.sampled_from(["own", "movielens"]),
 )

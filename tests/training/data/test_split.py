@@ -83,8 +83,8 @@ def test_encode_sorts_by_user_time_and_file_order(log: list[tuple[int, int]]) ->
     for user in range(len(indexed.user_ids)):
         mine = slice(indexed.offsets[user], indexed.offsets[user + 1])
         assert set(indexed.user_index[mine].tolist()) == {user}
-    assert (indexed.user_index.dtype, indexed.item_index.dtype) == (np.int32, np.int32)
-    assert (indexed.value.dtype, indexed.offsets.dtype) == (np.float32, np.int64)
+    assert indexed.user_index.dtype == indexed.item_index.dtype == np.int32
+    assert [indexed.value.dtype, indexed.offsets.dtype] == [np.float32, np.int64]
 
 
 @given(logs, st.data())

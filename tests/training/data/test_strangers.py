@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -26,7 +27,7 @@ tables_of_few = settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
-ID_SPELLINGS = {
+ID_SPELLINGS: dict[str, Callable[[int], str]] = {
     "digits": str,
     "point": lambda n: f"{n}.0",
     "points": lambda n: f"{n}.00",
@@ -184,7 +185,7 @@ def test_the_unit_of_times_is_that_of_their_column(
     assert set(tables.interactions["timestamp"].to_pylist()) == {seconds}
 
 
-UNITS = {
+UNITS: dict[str, Callable[[datetime], str]] = {
     "seconds": lambda t: str(int(t.timestamp())),
     "milliseconds": lambda t: str(int(t.timestamp()) * 1_000),
     "microseconds": lambda t: str(int(t.timestamp()) * 1_000_000),

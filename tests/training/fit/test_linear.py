@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from tests.training.models.worlds import N_ITEMS, history, sequences
 from training.fit import linear as module
 from training.fit.linear import CatalogueTooLargeError, fit_ease, fit_sequential
+from training.models.arrays import Float32, Int32, Int64
 
 seeds = st.integers(0, 10_000)
 
@@ -52,8 +54,8 @@ def test_sequential_equals_the_dense_ridge_regression(seed: int) -> None:
                     y[items[place]] += 0.8 ** (place - cut)
             rows_x.append(x)
             rows_y.append(y)
-    x, y = (np.array(rows).reshape(-1, N_ITEMS) for rows in (rows_x, rows_y))
-    expected = np.linalg.solve(x.T @ x + 5.0 * np.eye(N_ITEMS), x.T @ y)
+    before, after = (np.array(rows).reshape(-1, N_ITEMS) for rows in (rows_x, rows_y))
+    expected = np.linalg.solve(before.T @ before + 5.0 * np.eye(N_ITEMS), before.T @ after)
     found = fit_sequential(offsets, items, N_ITEMS, regularisation=5.0, half_life=3.0, future=0.8)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -67,7 +69,7 @@ def test_a_long_history_counts_with_its_newest_events(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("fit", [fit_ease, fit_sequential])
 def test_a_catalogue_too_large_is_refused_with_what_to_do(
-    fit: object, monkeypatch: pytest.MonkeyPatch
+    fit: Callable[[Int64, Int32, int], Float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("features.limits.MAX_ITEMS", 10)
     with pytest.raises(CatalogueTooLargeError, match=r"11 items.*the 10 that.*leave items"):

@@ -8,42 +8,90 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.training.models.worlds import N_ITEMS, USER_WIDTH, floats, history, network, sequences
+from tests.training.models.worlds import (
+    LENGTHS,
+    N_ITEMS,
+    USER_WIDTH,
+    alone,
+    floats,
+    history,
+    network,
+    one,
+    predictable,
+    ragged,
+    sequences,
+)
 from training.fit.two_tower import TwoTower, TwoTowerSettings, expand
 from training.losses import accidental_hits, log_frequency, sampled_softmax
 from training.models import histories
+from training.models.arrays import Float32
+from training.models.ragged import Items
 from training.models.two_tower import TwoTowerScorer
 
 seeds = st.integers(0, 10_000)
 
 
-@given(seeds, st.integers(0, 9))
-def test_the_scorer_equals_the_network(seed: int, length: int) -> None:
-    """One user in numpy against a padded batch in torch; the history may be empty, or longer than is read."""
+def logits(scorer: TwoTowerScorer, histories: Items, features: Float32) -> Float32:
+    """float32 [b, n]."""
+    found: Float32 = scorer.scale * scorer.user_vectors(histories, features) @ scorer.item_vectors.T
+    return found
+
+
+@given(seeds, LENGTHS)
+def test_the_scorer_equals_the_network(seed: int, lengths: list[int]) -> None:
+    """A batch in numpy against a padded one in torch; a history may be empty, or longer than is read."""
     rng = np.random.default_rng(seed)
     model = network(rng)
-    scorer, past, features = model.scorer(), history(rng, length), floats(rng, USER_WIDTH)
-    offsets, event = np.array([0, length + 1]), np.array([length])
-    rectangle = histories.padded(offsets, np.append(past, 0), event, model.settings.history, N_ITEMS)
+    scorer, pasts, features = model.scorer(), ragged(rng, lengths), floats(rng, len(lengths), USER_WIDTH)
+    rectangle = torch.from_numpy(pasts.padded(model.settings.history, N_ITEMS).astype(np.int64))
+    target = torch.from_numpy(rng.integers(0, N_ITEMS, len(lengths)))
     with torch.no_grad():
-        items = model.items()
-        expected = model.users(torch.from_numpy(rectangle), torch.from_numpy(features)[None], items)[0]
-        logits = model(torch.from_numpy(rectangle), torch.from_numpy(features)[None], torch.tensor([3]))
-    found = scorer.user_vector(past, features)
-    assert found.dtype == scorer.item_vectors.dtype == scorer.logits(past, features).dtype == np.float32
+        expected = model.users(rectangle, torch.from_numpy(features), model.items())
+        of_targets = model(rectangle, torch.from_numpy(features), target)
+    found = scorer.user_vectors(pasts, features)
+    assert found.dtype == scorer.item_vectors.dtype == np.float32
+    assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected.numpy(), atol=2e-5)
-    np.testing.assert_allclose(scorer.logits(past, features)[3], logits[0, 0].item(), rtol=1e-3, atol=1e-4)
+    scores = logits(scorer, pasts, features)[:, target.numpy()]
+    np.testing.assert_allclose(scores, of_targets.numpy(), rtol=1e-3, atol=1e-4)
 
 
-@given(seeds, st.integers(0, 9))
-def test_vectors_are_of_unit_length_and_no_features_count_as_zeros(seed: int, length: int) -> None:
+@given(seeds, LENGTHS)
+def test_a_batch_equals_its_singles(seed: int, lengths: list[int]) -> None:
     rng = np.random.default_rng(seed)
-    scorer, past = network(rng).scorer(), history(rng, length)
-    np.testing.assert_allclose(np.linalg.norm(scorer.item_vectors, axis=1), 1, rtol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(scorer.user_vector(past, None)), 1, rtol=1e-5)
-    np.testing.assert_array_equal(
-        scorer.user_vector(past, None), scorer.user_vector(past, np.zeros(USER_WIDTH, np.float32))
+    scorer, pasts, features = (
+        network(rng).scorer(),
+        ragged(rng, lengths),
+        floats(rng, len(lengths), USER_WIDTH),
     )
+    batch = scorer.user_vectors(pasts, features)
+    for row in range(len(lengths)):
+        single = scorer.user_vectors(alone(pasts, row), features[row : row + 1])
+        np.testing.assert_allclose(batch[row : row + 1], single, atol=1e-5)
+
+
+@given(seeds, LENGTHS)
+def test_vectors_are_of_unit_length(seed: int, lengths: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    scorer, pasts = network(rng).scorer(), ragged(rng, lengths)
+    for vectors in (scorer.item_vectors, scorer.user_vectors(pasts, floats(rng, len(lengths), USER_WIDTH))):
+        np.testing.assert_allclose(np.square(vectors).sum(1), np.ones(len(vectors)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("far", [-300.0, 300.0])
+def test_a_place_without_an_event_weighs_nothing_however_the_network_likes_it(far: float) -> None:
+    """A short history beside a long one: what the attention and recency make of the places that only the long
+    one fills must not matter, nor overflow."""
+    rng = np.random.default_rng(6)
+    model, pasts, features = network(rng), ragged(rng, [1, 6, 0]), floats(rng, 3, USER_WIDTH)
+    with torch.no_grad():
+        model.recency[3:] += far
+        model.key_position[3:] *= far
+    scorer = model.scorer()
+    batch = scorer.user_vectors(pasts, features)
+    for row in (0, 2):
+        single = scorer.user_vectors(alone(pasts, row), features[row : row + 1])
+        np.testing.assert_allclose(batch[row : row + 1], single, atol=1e-5)
 
 
 def test_forward_holds_the_items_taken_on_its_diagonal_and_padding_changes_nothing() -> None:
@@ -77,7 +125,7 @@ def trained(seed: int, steps: int = 100) -> tuple[TwoTower, list[float]]:
     rng = np.random.default_rng(0)
     items = ((rng.integers(0, N_ITEMS, 64)[:, None] + np.arange(5)) % N_ITEMS).astype(np.int32).ravel()
     offsets = np.arange(0, len(items) + 1, 5)
-    events = histories.predictable(offsets)
+    events = predictable(offsets)
     rectangle = torch.from_numpy(histories.padded(offsets, items, events, 6, N_ITEMS))
     target = torch.from_numpy(items[events].astype(np.int64))
     torch.manual_seed(seed)
@@ -91,7 +139,7 @@ def trained(seed: int, steps: int = 100) -> tuple[TwoTower, list[float]]:
         excluded = accidental_hits(rectangle[rows], target[rows])
         loss = sampled_softmax(logits, torch.arange(64), log_q[target[rows]], excluded)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         optimiser.step()
         losses.append(loss.item())
     return model.eval(), losses
@@ -102,10 +150,10 @@ def test_learns_what_follows_what_and_equal_seeds_give_equal_weights() -> None:
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
     scorer = model.scorer()
     for item in range(N_ITEMS):
-        past = ((item + np.arange(4)) % N_ITEMS).astype(np.int32)
-        logits = scorer.logits(past, None)
-        logits[past] = -np.inf
-        assert logits.argmax() == (item + 4) % N_ITEMS
+        past = (item + np.arange(4)) % N_ITEMS
+        scores = logits(scorer, one(*past), np.zeros((1, USER_WIDTH), np.float32))[0]
+        scores[past] = -np.inf
+        assert scores.argmax() == (item + 4) % N_ITEMS
     again, _ = trained(seed=5)
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name]), name
@@ -116,7 +164,7 @@ def test_every_parameter_gets_a_gradient() -> None:
     rng = np.random.default_rng(2)
     model = network(rng).train()
     offsets, items = sequences(rng)
-    events = histories.predictable(offsets)
+    events = predictable(offsets)
     rectangle = torch.from_numpy(histories.padded(offsets, items, events, 6, N_ITEMS))
     features = torch.from_numpy(floats(rng, len(events), USER_WIDTH))
     model(rectangle, features, torch.from_numpy(items[events].astype(np.int64))).square().sum().backward()
@@ -125,15 +173,16 @@ def test_every_parameter_gets_a_gradient() -> None:
 
 def test_a_scorer_is_a_copy_and_equal_after_a_round_trip() -> None:
     rng = np.random.default_rng(3)
-    model, past, features = network(rng), history(rng, 5), floats(rng, USER_WIDTH)
+    model, past, features = network(rng), one(*history(rng, 5)), floats(rng, 1, USER_WIDTH)
     scorer = model.scorer()
-    before = scorer.logits(past, features)
+    before = logits(scorer, past, features)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    np.testing.assert_array_equal(scorer.logits(past, features), before)
+    np.testing.assert_array_equal(logits(scorer, past, features), before)
     component = copy.deepcopy(scorer.to_component())
-    np.testing.assert_array_equal(TwoTowerScorer.from_component(component).logits(past, features), before)
+    again = TwoTowerScorer.from_component(component)
+    np.testing.assert_array_equal(logits(again, past, features), before)
 
 
 def test_expand_keeps_few_valued_columns_and_cuts_the_others_by_rank() -> None:

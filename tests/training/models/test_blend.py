@@ -1,94 +1,103 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.training.models.worlds import one
+from training.models.arrays import Float32
 from training.models.blend import Blend, Calibration, fit_blend, fit_calibration
+from training.models.ragged import Items, Ragged
 
 NAMES = ("a", "b", "c")
-Scored = dict[str, tuple[np.ndarray, np.ndarray]]
+USERS = 3
+Scored = dict[str, tuple[Items, Float32]]
+
+
+@dataclass(frozen=True)
+class World:
+    """Attributes:
+    retrieved: source → items of each user with any scores, best first; some sources lost.
+    limits: of each user.
+    """
+
+    model: Blend
+    retrieved: dict[str, list[dict[int, float]]]
+    limits: list[int]
+
+    def scored(self, *users: int) -> Scored:
+        return {
+            name: (
+                Ragged.of([np.array(list(found[user]), np.int32) for user in users], np.int32),
+                np.array([score for user in users for score in found[user].values()], np.float32),
+            )
+            for name, found in self.retrieved.items()
+        }
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> tuple[Blend, Scored, int]:
-    """Sources of distinct items and any scores, some sources lost."""
+def worlds(draw: st.DrawFn) -> World:
     calibrations = {
         name: Calibration(draw(st.floats(-6, 3)), draw(st.sampled_from([0.0, 0.5, 2.0]))) for name in NAMES
     }
     quotas = {name: draw(st.integers(0, 4)) for name in NAMES}
-    scored = {}
-    for name in draw(st.sets(st.sampled_from(NAMES))):
-        items = draw(st.lists(st.integers(0, 30), unique=True, max_size=12))
-        scores = draw(st.lists(st.floats(-3, 3, width=32), min_size=len(items), max_size=len(items)))
-        scored[name] = (np.array(items, np.int32), np.array(scores, np.float32))
-    return Blend(calibrations, quotas), scored, draw(st.integers(0, 25))
-
-
-def best_first(found: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    order = np.argsort(-found[1], kind="stable")
-    return found[0][order], found[1][order]
-
-
-def table(found: list[tuple[np.ndarray, np.ndarray]], absent: int) -> tuple[np.ndarray, np.ndarray]:
-    """One row each, filled up with an item that stands for none."""
-    shape = len(found), max(len(items) for items, _ in found)
-    items, scores = np.full(shape, absent, np.int32), np.zeros(shape, np.float32)
-    for row, (own, score) in enumerate(found):
-        items[row, : len(own)], scores[row, : len(own)] = own, score
-    return items, scores
-
-
-@given(worlds(), st.integers(0, 2**32 - 1))
-def test_of_rows_each_has_its_own_blend(world: tuple[Blend, Scored, int], seed: int) -> None:
-    blend, scored, limit = world
-    if not scored:
-        return
-    rng = np.random.default_rng(seed)
-    users = [
-        {name: best_first((items[keep], score[keep])) for name, (items, score) in scored.items()
-         for keep in [rng.random(len(items)) < share]}
-        for share in (0.0, 0.5, 1.0)
-    ]  # fmt: skip
-    tables = {name: table([user[name] for user in users], 31) for name in scored}
-    items, probability, bits = blend.blend_rows(tables, limit, 31)
-    for row, user in enumerate(users):
-        there = items[row] < 31
-        expected = blend.blend(user, limit)
-        assert items[row, there].tolist() == expected[0].tolist()
-        np.testing.assert_array_equal(probability[row, there], expected[1])
-        assert bits[row, there].tolist() == expected[2].tolist()
+    lists = st.dictionaries(st.integers(0, 30), st.floats(-3, 3, width=32), max_size=12).map(
+        lambda found: dict(sorted(found.items(), key=lambda each: -each[1]))
+    )
+    retrieved = {
+        name: [draw(lists) for _ in range(USERS)]
+        for name in sorted(draw(st.sets(st.sampled_from(NAMES), min_size=1)))
+    }
+    return World(Blend(calibrations, quotas), retrieved, [draw(st.integers(0, 25)) for _ in range(USERS)])
 
 
 @given(worlds())
-def test_laws(world: tuple[Blend, Scored, int]) -> None:
-    blend, scored, limit = world
-    items, probability, bits = blend.blend(scored, limit)
-    assert (items.dtype, probability.dtype, bits.dtype) == (np.int32, np.float32, np.uint32)
-    brought = {name: dict(zip(*map(np.ndarray.tolist, found), strict=True)) for name, found in scored.items()}
-    every = {item for found in brought.values() for item in found}
+def test_a_batch_equals_its_singles(world: World) -> None:
+    """With a limit of each user's own, and with one of all."""
+    blend = world.model.blend
+    for limit in (np.array(world.limits, np.int64), world.limits[0]):
+        limits = np.broadcast_to(limit, USERS).tolist()
+        items, probability, bits = blend(world.scored(*range(USERS)), limit)
+        assert len(items) == USERS
+        for user in range(USERS):
+            own, its_probability, its_bits = blend(world.scored(user), limits[user])
+            assert items[user].tolist() == own.values.tolist()
+            np.testing.assert_array_equal(probability[items.row == user], its_probability)
+            assert bits[items.row == user].tolist() == its_bits.tolist()
+
+
+@given(worlds())
+def test_laws(world: World) -> None:
+    blend, limit, retrieved = world.model, world.limits[0], world.retrieved
+    found, probability, bits = blend.blend(world.scored(0), limit)
+    items = found.values
+    assert [each.dtype for each in (items, probability, bits)] == [np.int32, np.float32, np.uint32]
+    every = {item for lists in retrieved.values() for item in lists[0]}
     expected = {
-        item: 1 - math.prod(1 - 1 / (1 + math.exp(-(c.intercept + c.slope * brought[name][item])))
-                            for name, c in blend.calibrations.items() if item in brought.get(name, {}))
+        item: 1 - math.prod(1 - 1 / (1 + math.exp(-(c.intercept + c.slope * retrieved[name][0][item])))
+                            for name, c in blend.calibrations.items() if item in retrieved.get(name, [{}])[0])
         for item in every
     }  # fmt: skip
     # Nothing twice, nothing invented, probabilities joined, best first.
     assert len(set(items.tolist())) == len(items)
     assert set(items.tolist()) <= every
-    np.testing.assert_allclose(probability, [expected[item] for item in items.tolist()], rtol=1e-4, atol=1e-7)
+    joined = np.array([expected[item] for item in items.tolist()], np.float64)
+    np.testing.assert_allclose(probability, joined, rtol=1e-4, atol=1e-7)
     assert (np.diff(probability) <= 0).all()
-    # The bits are those of every source that brought the item.
+    # The bits are those of every source that retrieved the item.
     for item, mask in zip(items.tolist(), bits.tolist(), strict=True):
-        assert mask == sum(1 << i for i, name in enumerate(blend.names) if item in brought.get(name, {}))
+        sources = {name for name, lists in retrieved.items() if item in lists[0]}
+        assert mask == sum(1 << i for i, name in enumerate(blend.names) if name in sources)
     # Every quota is kept, up to ties; the rest fills up to the limit with the best.
-    for name, found in brought.items():
-        best = sorted(found.values(), reverse=True)[: blend.quotas[name]]
-        kept = sorted((found[item] for item in items.tolist() if item in found), reverse=True)
+    for name, lists in retrieved.items():
+        best = sorted(lists[0].values(), reverse=True)[: blend.quotas[name]]
+        kept = sorted((lists[0][item] for item in items.tolist() if item in lists[0]), reverse=True)
         assert kept[: len(best)] == best
-    quota = sum(min(blend.quotas[name], len(found)) for name, found in brought.items())
+    quota = sum(min(blend.quotas[name], len(lists[0])) for name, lists in retrieved.items())
     assert min(limit, len(every)) <= len(items) <= max(limit, quota)
     if not any(blend.quotas.values()) and len(items) < len(every):
         worst_in = min((expected[item] for item in items.tolist()), default=1.0)
@@ -99,11 +108,11 @@ def test_quotas_by_hand() -> None:
     """b would never win by probability, yet keeps its best one; item 2 is joined from both."""
     blend = Blend({"a": Calibration(0.0, 1.0), "b": Calibration(-5.0, 0.0)}, {"b": 1})
     scored = {
-        "a": (np.array([1, 2, 3], np.int32), np.array([2.0, 1.0, 0.0], np.float32)),
-        "b": (np.array([9, 2], np.int32), np.array([7.0, 6.0], np.float32)),
+        "a": (one(1, 2, 3), np.array([2.0, 1.0, 0.0], np.float32)),
+        "b": (one(9, 2), np.array([7.0, 6.0], np.float32)),
     }
     items, probability, bits = blend.blend(scored, 3)
-    assert items.tolist() == [1, 2, 9]
+    assert items[0].tolist() == [1, 2, 9]
     assert bits.tolist() == [1, 3, 2]
     wrong = (1 - 1 / (1 + math.exp(-1))) * (1 - 1 / (1 + math.exp(5)))
     assert probability[1] == pytest.approx(1 - wrong, rel=1e-5)
@@ -111,7 +120,7 @@ def test_quotas_by_hand() -> None:
 
 def test_a_source_without_calibration_is_refused() -> None:
     with pytest.raises(ValueError, match="no calibration for x"):
-        Blend({}, {}).blend({"x": (np.zeros(1, np.int32), np.zeros(1, np.float32))}, 5)
+        Blend({}, {}).blend({"x": (one(0), np.zeros(1, np.float32))}, 5)
 
 
 def test_fit_finds_the_curve_that_made_the_data() -> None:
@@ -146,11 +155,13 @@ def test_fit_blend_and_round_trip() -> None:
     assert blend.calibrations["z"].slope > 0 == blend.calibrations["a"].slope
     again = Blend.from_component(blend.to_component())
     assert again.names == blend.names
-    scored = {"z": (np.array([4, 2], np.int32), score[:2]), "a": (np.array([4], np.int32), score[:1])}
-    for ours, theirs in zip(blend.blend(scored, 9), again.blend(scored, 9), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    scored = {"z": (one(4, 2), score[1:]), "a": (one(4), score[:1])}
+    (items, *ours), (items_again, *theirs) = blend.blend(scored, 9), again.blend(scored, 9)
+    np.testing.assert_array_equal(items.values, items_again.values)
+    for column, column_again in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(column, column_again)
 
 
-def test_a_source_that_brought_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="brought nothing"):
+def test_a_source_that_retrieved_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="retrieved nothing"):
         fit_calibration(np.empty(0, np.float32), np.empty(0, bool))

@@ -6,21 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.training.models.worlds import (
-    NOW,
-    USER_WIDTH,
-    floats,
-    history,
-    linear,
-    scorer,
-    statistics,
-)
+from tests.training.models.worlds import NOW, USER_WIDTH, floats, history, linear, one, scorer, statistics
 from training.bundle import Component, _load_component, _save_component
 from training.models.blend import Blend, Calibration
 from training.models.linear import LinearItemModel
 from training.models.ranker import AdditiveRanker
-from training.models.ranking_features import RankingFeatures
-from training.models.retrieval import SOURCES, Retrieval
+from training.models.ranking_features import NAMES, ranking_features
+from training.models.retrieval import SOURCES, Eligible, retrieve
+from training.models.scores import BaseModels, Scores
 from training.models.statistics import ItemStatistics
 from training.models.two_tower import TwoTowerScorer
 
@@ -32,25 +25,28 @@ def stored(component: Component, path: Path) -> Component:
 
 def test_every_model_scores_the_same_after_it_was_stored(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    models = (scorer(rng), linear(rng), linear(rng, 2.0), statistics(rng))
-    kinds = (TwoTowerScorer, LinearItemModel, LinearItemModel, ItemStatistics)
-    again = [
-        kind.from_component(stored(model.to_component(), tmp_path / str(i)))
-        for i, (kind, model) in enumerate(zip(kinds, models, strict=True))
-    ]
-    names = RankingFeatures.names
-    knots = [np.sort(floats(rng, 2 + f)) for f in range(len(names))]
-    ranker = AdditiveRanker(names, knots, [floats(rng, len(k)) for k in knots], 0.3)
+    models = tower, ease, sequential, known = scorer(rng), linear(rng), linear(rng, 2.0), statistics(rng)
+    again = (
+        TwoTowerScorer.from_component(stored(tower.to_component(), tmp_path / "two_tower")),
+        LinearItemModel.from_component(stored(ease.to_component(), tmp_path / "ease")),
+        LinearItemModel.from_component(stored(sequential.to_component(), tmp_path / "sequential")),
+        ItemStatistics.from_component(stored(known.to_component(), tmp_path / "statistics")),
+    )
+    knots = [np.sort(floats(rng, 2 + f)) for f in range(len(NAMES))]
+    ranker = AdditiveRanker(NAMES, knots, [floats(rng, len(k)) for k in knots], 0.3)
     ranker_again = AdditiveRanker.from_component(stored(ranker.to_component(), tmp_path / "ranker"))
     blend = Blend({name: Calibration(-2, 0.7) for name in SOURCES}, dict.fromkeys(SOURCES, 3))
     blend_again = Blend.from_component(stored(blend.to_component(), tmp_path / "blend"))
 
-    past, user, allowed = history(rng, 9), floats(rng, USER_WIDTH), rng.random(40) < 0.8
+    past, user, now = one(*history(rng, 9)), floats(rng, 1, USER_WIDTH), np.array([NOW])
+    eligible = Eligible.all_but(one(), rng.random(40) < 0.8)
     answers = []
     for parts, ranking, joining in ((models, ranker, blend), (again, ranker_again, blend_again)):
-        brought = Retrieval(*parts).retrieve(past, user, NOW, allowed, dict.fromkeys(SOURCES, 10))
-        items, probability, bits = joining.blend(brought, 20)
-        rows = RankingFeatures(*parts).compute(past, user, NOW, items)
-        answers.append((items, probability, bits, ranking.score(rows)))
+        base = BaseModels.of(*parts)
+        scores = Scores(base, past, user)
+        found = retrieve(scores, base.statistics, now, eligible, dict.fromkeys(SOURCES, 10))
+        items, probability, bits = joining.blend(found, 20)
+        rows = ranking_features(scores, base.statistics, now, items)
+        answers.append((items.values, probability, bits, ranking.score(rows)))
     for ours, theirs in zip(*answers, strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,11 +19,3 @@ def test_padded_equals_a_slice_of_each_history(seed: int, length: int) -> None:
         start = max(o for o in offsets if o <= event)
         before = items[start:event][::-1][:length]
         assert row.tolist() == [*before, *[N_ITEMS] * (length - len(before))]
-
-
-@given(st.integers(0, 10_000))
-def test_predictable_leaves_out_each_users_first_event(seed: int) -> None:
-    offsets, items = sequences(np.random.default_rng(seed))
-    expected = [e for a, b in pairwise(offsets) for e in range(a + 1, b)]
-    assert histories.predictable(offsets).tolist() == expected
-    assert len(expected) <= len(items)

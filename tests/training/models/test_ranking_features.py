@@ -1,45 +1,54 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.models.worlds import (
+    LENGTHS,
     N_ITEMS,
     NOW,
     USER_WIDTH,
+    alone,
+    base_models,
     floats,
     history,
-    linear,
-    scorer,
-    statistics,
+    moments,
+    one,
+    ragged,
 )
-from training.models.ranking_features import LONG_HALF_LIFE, LONG_HISTORY, RankingFeatures
+from training.models.arrays import Float32
+from training.models.ragged import Items
+from training.models.ranking_features import NAMES, ranking_features
+from training.models.scores import BaseModels, Scores
 
 seeds = st.integers(0, 10_000)
+
+
+def rows_of(models: BaseModels, past: Items, user: Float32, now: float, items: Items) -> Float32:
+    """Of one user."""
+    return ranking_features(Scores(models, past, user), models.statistics, np.array([now]), items)
 
 
 @given(seeds, st.integers(0, 12))
 def test_columns_are_the_models_own_scores(seed: int, length: int) -> None:
     rng = np.random.default_rng(seed)
-    tower, ease, sequential, known = scorer(rng), linear(rng), linear(rng, 2.0), statistics(rng)
-    past, user, items = history(rng, length), floats(rng, USER_WIDTH), history(rng, 9)
-    rows = RankingFeatures(tower, ease, sequential, known).compute(past, user, NOW, items)
-    table = known.at(NOW)
+    models, past, user = base_models(rng), one(*history(rng, length)), floats(rng, 1, USER_WIDTH)
+    items = history(rng, 9)
+    rows = rows_of(models, past, user, NOW, one(*items))
+    tower, table = models.two_tower, models.statistics.at(NOW)
     expected = {
-        "two_tower": tower.logits(past, user),
-        "ease": ease.score(past),
-        "sequential": sequential.score(past),
-        "ease_long": replace(ease, half_life=LONG_HALF_LIFE, history=LONG_HISTORY).score(past),
+        "two_tower": tower.scale * tower.item_vectors @ tower.user_vectors(past, user)[0],
+        "ease": models.linear["ease"].scores(past)[0],
+        "sequential": models.linear["sequential"].scores(past)[0],
+        "ease_long": models.linear["ease_long"].scores(past)[0],
         "mean_value": table.mean_value,
         "popularity_all": table.popularity_all,
         "popularity_week": table.popularity_week,
         "age": table.age,
         "idle": table.idle,
     }
-    assert RankingFeatures.names == tuple(expected)
+    assert tuple(expected) == NAMES
     assert rows.dtype == np.float32
     np.testing.assert_allclose(rows, np.stack([c[items] for c in expected.values()], 1), atol=1e-4)
 
@@ -48,22 +57,23 @@ def test_columns_are_the_models_own_scores(seed: int, length: int) -> None:
 def test_pointwise(seed: int, chosen: list[int]) -> None:
     """Any subset in any order gets the same rows."""
     rng = np.random.default_rng(seed)
-    features = RankingFeatures(scorer(rng), linear(rng), linear(rng), statistics(rng))
-    past, subset = history(rng, 10), np.array(chosen, np.int32)
-    every = features.compute(past, None, NOW, np.arange(N_ITEMS, dtype=np.int32))
-    np.testing.assert_allclose(features.compute(past, None, NOW, subset), every[subset], atol=1e-5)
+    models, past = base_models(rng), one(*history(rng, 10))
+    nobody = np.zeros((1, USER_WIDTH), np.float32)
+    every = rows_of(models, past, nobody, NOW, one(*range(N_ITEMS)))
+    subset = rows_of(models, past, nobody, NOW, one(*chosen))
+    np.testing.assert_allclose(subset, every[chosen], atol=1e-5)
 
 
-@given(seeds, st.lists(st.integers(0, 12), min_size=1, max_size=4))
-def test_of_several_users_each_has_their_own_rows(seed: int, lengths: list[int]) -> None:
+@given(seeds, LENGTHS)
+def test_a_batch_equals_its_singles(seed: int, lengths: list[int]) -> None:
+    """Users of several days, some without a history, some without candidates."""
     rng = np.random.default_rng(seed)
-    features = RankingFeatures(scorer(rng), linear(rng), linear(rng), statistics(rng))
-    pasts = [history(rng, length) for length in lengths]
-    users = [floats(rng, USER_WIDTH) if rng.random() < 0.5 else None for _ in lengths]
-    row = np.sort(rng.integers(0, len(lengths), 9))
-    items = history(rng, 9)
-    together = features.compute_rows(pasts, users, NOW, row, items)
-    assert together.dtype == np.float32
-    for at in range(9):
-        alone = features.compute(pasts[row[at]], users[row[at]], NOW, items[at : at + 1])
-        np.testing.assert_allclose(together[at : at + 1], alone, atol=1e-4)
+    models, pasts, users = base_models(rng), ragged(rng, lengths), floats(rng, len(lengths), USER_WIDTH)
+    candidates = ragged(rng, rng.permutation(lengths).tolist())
+    now = moments(rng, len(lengths))
+    rows = ranking_features(Scores(models, pasts, users), models.statistics, now, candidates)
+    assert rows.dtype == np.float32
+    assert rows.shape == (len(candidates.values), len(NAMES))
+    for row in range(len(lengths)):
+        single = rows_of(models, alone(pasts, row), users[row : row + 1], now[row], alone(candidates, row))
+        np.testing.assert_allclose(rows[candidates.row == row], single, atol=1e-4)

@@ -47,11 +47,11 @@ def recounted(log: list[Event], now: float) -> dict[str, list[float]]:
     table: dict[str, list[float]] = {field.name: [] for field in fields(StatisticsTable)}
     for item in range(N):
         own = [(v, d) for i, v, d in past if i == item]
-        faded = lambda half_life, own=own: sum(0.5 ** ((today - 1 - d) / half_life) for _, d in own)  # noqa: E731 - one expression, named for the assertion
         first = min([d for _, d in own] + [today])
         last = max([d for _, d in own], default=begin - UNSEEN_IDLE_DAYS)
-        table["popularity_week"].append(np.log1p(faded(WEEK)))
-        table["popularity_month"].append(np.log1p(faded(MONTH)))
+        for name, half_life in (("week", WEEK), ("month", MONTH)):
+            faded = sum(0.5 ** ((today - 1 - d) / half_life) for _, d in own)
+            table[f"popularity_{name}"].append(np.log1p(faded))
         table["popularity_all"].append(np.log1p(len(own)))
         table["mean_value"].append(
             (sum(v for v, _ in own) + PRIOR_EVENTS * prior) / (len(own) + PRIOR_EVENTS)
@@ -59,6 +59,19 @@ def recounted(log: list[Event], now: float) -> dict[str, list[float]]:
         table["age"].append(np.log1p(today - first))
         table["idle"].append(np.log1p(today - last))
     return table
+
+
+@given(events.filter(bool), st.lists(moments, max_size=8))
+def test_a_batch_of_moments_equals_its_singles(log: list[Event], now: list[int]) -> None:
+    """Each user once, with the table of their moment's day; a day's users share one table."""
+    statistics = of(log)
+    tables: dict[int, StatisticsTable] = {}
+    for users, table in statistics.of_days(np.array(now, np.float64)):
+        assert not any(table is other for other in tables.values())
+        tables |= dict.fromkeys(users.tolist(), table)
+        assert users.tolist() == sorted(users.tolist())
+    assert sorted(tables) == list(range(len(now)))
+    assert all(tables[user] is statistics.at(moment) for user, moment in enumerate(now))
 
 
 def assert_equal(a: StatisticsTable, b: StatisticsTable) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+from hypothesis import strategies as st
 
 from training.fit.two_tower import TwoTower, TwoTowerSettings
-from training.models.arrays import Float32, Int32, Int64
+from training.models.arrays import Float32, Float64, Int32, Int64
 from training.models.linear import LinearItemModel
+from training.models.ragged import Items, Ragged
+from training.models.scores import BaseModels
 from training.models.statistics import DAY_S, ItemStatistics
 from training.models.two_tower import TwoTowerScorer
 
 N_ITEMS, USER_WIDTH, NOW = 40, 5, 30.5 * DAY_S
+
+LENGTHS = st.lists(st.integers(0, 12), max_size=5)
+"""Of the rows of a batch, empty ones among them; of no row, too."""
 
 
 def sequences(rng: np.random.Generator, users: int = 12, longest: int = 15) -> tuple[Int64, Int32]:
@@ -21,8 +29,28 @@ def sequences(rng: np.random.Generator, users: int = 12, longest: int = 15) -> t
     return offsets, rng.integers(0, N_ITEMS, offsets[-1]).astype(np.int32)
 
 
+def predictable(offsets: Int64) -> Int64:
+    """int64 [e], ascending: every event that has one of the same user before it."""
+    return np.setdiff1d(np.arange(offsets[-1]), offsets)
+
+
 def history(rng: np.random.Generator, length: int) -> Int32:
     return rng.integers(0, N_ITEMS, length).astype(np.int32)
+
+
+def ragged(rng: np.random.Generator, lengths: Sequence[int]) -> Items:
+    """Histories of these lengths."""
+    return Ragged.of([history(rng, length) for length in lengths], np.int32)
+
+
+def alone(rows: Items, row: int) -> Items:
+    """One row as a batch of its own."""
+    return rows.take(np.array([row]))
+
+
+def one(*items: int) -> Items:
+    """A batch of one row."""
+    return Ragged.of([np.array(items, np.int32)], np.int32)
 
 
 def floats(rng: np.random.Generator, *shape: int) -> Float32:
@@ -55,3 +83,12 @@ def statistics(rng: np.random.Generator, events: int = 200) -> ItemStatistics:
         rng.integers(0, 30 * DAY_S, events),
         N_ITEMS,
     )
+
+
+def moments(rng: np.random.Generator, users: int) -> Float64:
+    """Of the last three days."""
+    return np.float64(NOW) - DAY_S * rng.integers(0, 3, users).astype(np.float64)
+
+
+def base_models(rng: np.random.Generator) -> BaseModels:
+    return BaseModels.of(scorer(rng), linear(rng), linear(rng, 2.0), statistics(rng))

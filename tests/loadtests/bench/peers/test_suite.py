@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from loadtests.bench import inputs
+from loadtests.bench.inputs import World
 from loadtests.bench.rounds import QUICK
 from loadtests.bench.suites import peers
-from loadtests.bench.world import World
 from serving.config import ServeConfig
 from serving.http.schemas import RecommendationRequest, bounds
 

@@ -1,0 +1,51 @@
+"""The columns that rankers read, and the base models' scores behind them, computed once for a batch.
+
+The computations are the ones training used (`training.models`). Does not belong here: what is made of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from serving.batch import Candidates, Queries
+from serving.types import Float32, Mask
+from training.models.ranking_features import NAMES, ranking_features
+from training.models.scores import BaseModels, Scores
+
+BASE = "base models"
+"""What a batch remembers the models' scores by."""
+
+
+def scores_of(queries: Queries, models: BaseModels) -> Scores:
+    """The models' scores of a batch, computed once for all stages that read them."""
+    return queries.once(BASE, lambda: Scores(models, queries.histories.item_index, queries.user_features))
+
+
+@dataclass(frozen=True, slots=True)
+class RankingHydrator:
+    """The base models' scores and the items' own statistics, a column each."""
+
+    models: BaseModels
+    name: str = "ranking_features"
+    provides: tuple[str, ...] = NAMES
+    requires: tuple[str, ...] = ()
+
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        with_history: Mask = queries.histories.item_index.lengths > 0
+        return with_history
+
+    def hydrate(self, queries: Queries, candidates: Candidates) -> Candidates:
+        scores = scores_of(queries, self.models)
+        rows = ranking_features(scores, self.models.statistics, queries.now, candidates.items)
+        return candidates.with_columns(dict(zip(NAMES, rows.T, strict=True)))
+
+
+def rows_of(candidates: Candidates, names: tuple[str, ...]) -> Float32:
+    """float32 [n, f]: these columns. Raises KeyError where one was not hydrated."""
+    rows = np.empty((len(names), len(candidates.item_index)), np.float32)
+    for place, name in enumerate(names):
+        rows[place] = candidates.columns[name]
+    return rows.T

@@ -1,0 +1,61 @@
+"""A replica of any group of stages: it holds their part of the bundles in traffic and runs their steps."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from serving.config import ServeConfig
+from serving.deployments.replica import follower, observed, one_thread, reconfigured, reporting
+from serving.deployments.stage_client import Outcome, Stages, received
+from serving.program import THREADS
+from serving.traffic.table import InService
+from training.bundle import read_bundle
+
+if TYPE_CHECKING:
+    from serving.engine import Engine
+    from serving.state import State
+
+
+class StageReplica:
+    """Plain; `serving.app` makes deployments of it."""
+
+    def __init__(self, config: ServeConfig, stages: Stages) -> None:
+        """Args:
+        stages: those of `serving.build.STAGES` that it runs.
+        """
+        one_thread()
+        observed(config)
+        self._config, self._stages = config, stages
+        self._pool = ThreadPoolExecutor(THREADS, "stages")
+        self._service: InService[Engine] = InService(self._load)
+        self._following = follower(self._service, config)
+        self._reporting: asyncio.Task[None] | None = None
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """`serving.config.Traffic`."""
+        if self._following is not None and self._reporting is None:
+            self._reporting = reporting(self._service, self._following)
+        await reconfigured(self._service, user_config, self._following)
+
+    async def run(self, version: str, pipeline: str, stages: Stages, state: State) -> Outcome:
+        """A batch through these stages (`serving.deployments.stage_client.Call`).
+
+        Raises:
+            OtherBundle: this replica does not hold the version.
+        """
+        served = self._service.of(version).pipeline(pipeline)
+        done = await served.here.run(served.program_of(stages), received(state, time.monotonic()))
+        return Outcome.after(done)
+
+    async def _load(self, url: str) -> Engine:
+        return await asyncio.to_thread(self._read, url)
+
+    def _read(self, url: str) -> Engine:
+        from serving.build import Placement, compose  # here, so that who deploys the class need not
+        from serving.program import Here
+
+        placement = Placement(self._stages, Here(self._pool))
+        return compose(read_bundle(url), None, self._config, placement=placement)

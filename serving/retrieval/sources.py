@@ -1,0 +1,83 @@
+"""Sources over the base models: each user's best by one model, among the items they may be shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from serving.batch import Candidates, Queries
+from serving.columns import scores_of
+from serving.filters import Eligibility
+from serving.retrieval.index import VectorIndex
+from serving.types import Mask
+from training.models.ragged import Ragged
+from training.models.retrieval import personal, popular
+from training.models.scores import BaseModels
+from training.models.statistics import ItemStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """The best by the model of this name, all items scored."""
+
+    name: str
+    models: BaseModels
+    eligibility: Eligibility
+    limit: int
+    personal: ClassVar[bool] = True
+
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        with_history: Mask = queries.histories.item_index.lengths > 0
+        return with_history
+
+    def retrieve(self, queries: Queries) -> Candidates:
+        eligible = self.eligibility.of(queries)
+        return Candidates.of(*personal(scores_of(queries, self.models), self.name, eligible, self.limit))
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSource:
+    """The nearest of the two-tower's item vectors, found by an index: where the catalogue is too large to
+    score all of it."""
+
+    name: str
+    models: BaseModels
+    index: VectorIndex
+    eligibility: Eligibility
+    limit: int
+    personal: ClassVar[bool] = True
+
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        with_history: Mask = queries.histories.item_index.lengths > 0
+        return with_history
+
+    def retrieve(self, queries: Queries) -> Candidates:
+        users = scores_of(queries, self.models).user_vectors
+        eligible = self.eligibility.of(queries)
+        found = [self.index.search(user, self.limit, eligible.mask(row)) for row, user in enumerate(users)]
+        items = Ragged.of([items for items, _ in found], np.int32)
+        return Candidates.of(items, np.concatenate([np.empty(0, np.float32), *(score for _, score in found)]))
+
+
+@dataclass(frozen=True, slots=True)
+class PopularSource:
+    """What everybody chooses lately: the answer to those of whom nothing is known, and when all else is
+    lost."""
+
+    statistics: ItemStatistics
+    eligibility: Eligibility
+    limit: int
+    name: str = "popular"
+    personal: ClassVar[bool] = False
+
+    @staticmethod
+    def takes(queries: Queries) -> Mask:
+        return np.ones(len(queries), np.bool_)
+
+    def retrieve(self, queries: Queries) -> Candidates:
+        limit = max(self.limit, int(queries.count.max()))
+        return Candidates.of(*popular(self.statistics, queries.now, self.eligibility.of(queries), limit))
