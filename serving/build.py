@@ -30,6 +30,9 @@ from serving.retrieval.blend import CalibratedBlender, Cascade
 from serving.retrieval.named import NamedItems
 from serving.retrieval.similar import SimilarByBehaviour, SimilarByContent
 from serving.retrieval.sources import ModelSource, PopularSource, VectorSource
+from serving.runtime.factory import runtime
+from serving.runtime.protocol import Runtime
+from serving.runtime_options import RuntimeName, RuntimeOptions
 from serving.stages import Blender, Explainer, Scorer, Selector, Source
 from serving.steps import DIVERSIFYING, EXPLAINING, RANKING, RETRIEVAL
 from training.bundle import Bundle, BundleError
@@ -39,7 +42,7 @@ from training.models.ranker import AdditiveRanker
 from training.models.ranking_features import NAMES
 from training.models.scores import BaseModels
 from training.models.statistics import ItemStatistics
-from training.models.two_tower import TwoTowerScorer
+from training.models.two_tower.model import TwoTowerScorer
 
 T = TypeVar("T")
 
@@ -83,12 +86,14 @@ class Proxy:
 class Models:
     """A bundle's models, each made from its component when first asked for."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._bundle = bundle
+    def __init__(self, bundle: Bundle, networks: Runtime) -> None:
+        self._bundle, self._networks = bundle, networks
 
     @cached_property
     def two_tower(self) -> TwoTowerScorer:
-        return TwoTowerScorer.from_component(self._bundle.component("two_tower"))
+        component, version = self._bundle.component("two_tower"), self._bundle.manifest.version
+        network = self._networks.network(component, "two_tower", version, TwoTowerScorer.NETWORK)
+        return TwoTowerScorer.from_component(component, network)
 
     @cached_property
     def base(self) -> BaseModels:
@@ -116,11 +121,11 @@ class Models:
 class _Stages:
     """The stages of a bundle: made where they run here, else a `Proxy`."""
 
-    def __init__(self, bundle: Bundle, config: ServeConfig, here: Collection[str]) -> None:
+    def __init__(self, bundle: Bundle, config: ServeConfig, here: Collection[str], networks: Runtime) -> None:
         self.rules = CatalogueFilter(bundle.catalogue)
         self.eligibility = Eligibility(self.rules)
         self._bundle, self._config, self._here = bundle, config, here
-        self._models = Models(bundle)
+        self._models = Models(bundle, networks)
 
     def _placed(self, stage: str, kind: type[Any], name: str, make: Callable[[], T]) -> T:
         return make() if stage in self._here else cast(T, Proxy(kind, name))
@@ -222,15 +227,18 @@ def compose(
     config: ServeConfig,
     recorder: Recorder | None = None,
     placement: Placement | None = None,
+    networks: Runtime | None = None,
 ) -> Engine:
     """The three pipelines of a bundle.
 
     Args:
         store: of users' features; None where requests are not begun here.
         placement: by default all stages run on the caller's thread.
+        networks: computes the models' networks; by default ONNX Runtime.
     """
     placement = placement or Placement()
-    stages = _Stages(bundle, config, placement.stages)
+    networks = networks or runtime(RuntimeName.ONNX, RuntimeOptions())
+    stages = _Stages(bundle, config, placement.stages, networks)
 
     def pipeline(name: str, **given: Any) -> Pipeline:
         return Pipeline(

@@ -4,6 +4,7 @@
     schema.json              the features it reads, in the models' order
     items.parquet            the catalogue: ids and properties
     <component>.safetensors  arrays of one component, its settings in the file's header; never pickle
+    <component>.onnx         its network, where it has one
     MODEL_CARD.md            for people (Mitchell et al. 2019)
 
 A reader refuses a bundle whose checksums or schema fingerprint do not match, before anything is swapped.
@@ -17,7 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +41,25 @@ SCHEMA, ITEMS, CARD = "schema.json", "items.parquet", "MODEL_CARD.md"
 FEATURES, DELISTED = "features", "delisted"
 """Arrays of the catalogue's file; the second only where an item is."""
 
+ARRAYS, NETWORK = ".safetensors", ".onnx"
+"""Ends the names of a component's files."""
+
 LEFTOVER = ".partial-"
 """Begins the names of folders that are not bundles yet, or no longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """What a model is on disk: its settings (JSON) and its arrays."""
+    """What a model is on disk.
+
+    Attributes:
+        settings: as JSON has them.
+        onnx: the model's network, exported; None where it has none.
+    """
 
     settings: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]]
+    onnx: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,7 @@ def write_bundle(
             arrays[DELISTED] = catalogue.delisted
         save_file(arrays, partial / "catalogue.safetensors")
         for name, component in components.items():
-            _save_component(partial / f"{name}.safetensors", component)
+            _save_component(partial / f"{name}{ARRAYS}", component)
         files = {path.name: sha256(path) for path in sorted(partial.iterdir())}
         version = hashlib.sha256(_contents(files, manifest).encode()).hexdigest()[:12]
         manifest = replace(manifest, version=version, schema_fingerprint=schema.fingerprint(), files=files)
@@ -162,9 +172,9 @@ def read_bundle(url: str, *, fingerprint: str | None = None) -> Bundle:
         if schema.fingerprint() != manifest.schema_fingerprint:
             raise BundleError(f"{url}/{SCHEMA} does not have the manifest's fingerprint; train again")
         loaded = {
-            name.removesuffix(".safetensors"): _load_component(directory / name)
+            name.removesuffix(ARRAYS): _load_component(directory / name, _network(manifest, directory, name))
             for name in manifest.files
-            if name.endswith(".safetensors")
+            if name.endswith(ARRAYS)
         }
         catalogue = _load_catalogue(directory, loaded.pop("catalogue", None))
     return Bundle(manifest, schema, catalogue, loaded)
@@ -173,14 +183,23 @@ def read_bundle(url: str, *, fingerprint: str | None = None) -> Bundle:
 def _save_component(path: Path, component: Component) -> None:
     arrays = {name: np.ascontiguousarray(array) for name, array in component.arrays.items()}
     save_file(arrays, path, metadata={"settings": json.dumps(component.settings, sort_keys=True)})
+    if component.onnx is not None:
+        path.with_suffix(NETWORK).write_bytes(component.onnx)
 
 
-def _load_component(path: Path) -> Component:
+def _network(manifest: Manifest, directory: Path, arrays: str) -> Path | None:
+    """Only where the manifest has checked it."""
+    name = arrays.removesuffix(ARRAYS) + NETWORK
+    return directory / name if name in manifest.files else None
+
+
+def _load_component(path: Path, network: Path | None = None) -> Component:
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            return Component(json.loads((file.metadata() or {}).get("settings", "{}")), arrays)
-    except (SafetensorError, ValueError) as error:
+            settings = json.loads((file.metadata() or {}).get("settings", "{}"))
+        return Component(settings, arrays, network.read_bytes() if network else None)
+    except (SafetensorError, ValueError, OSError) as error:
         raise BundleError(f"{path.name} cannot be read ({error}); train again") from error
 
 

@@ -17,7 +17,7 @@ from training.manifest import BundleError, Manifest, latest, sha256
 from training.recipe import Recipe
 
 _HERE = Path(__file__).parent
-_CODE = ("models/*.py", "*.py", "../features/*.py")
+_CODE = ("models/**/*.py", "fit/*.py", "*.py", "../features/*.py")
 """What decides how models come out. A change of it, however small, counts as another recipe: training once
 too often costs a minute, serving models that today's code would not make costs an investigation."""
 

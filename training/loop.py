@@ -2,7 +2,8 @@
 
 A run that was interrupted and resumed gives the weights of one that was not: all randomness is drawn from
 (seed, job, epoch, rank). On CPUs bit for bit; on GPUs, which add up in no fixed order, nearly. Does not
-belong here: how workers are started and where checkpoints go (`trainer`), the network (`fit.two_tower`).
+belong here: how workers are started and where checkpoints go (`trainer`), network and loss (a family's
+`estimator`).
 """
 
 from __future__ import annotations
@@ -23,9 +24,7 @@ from safetensors.numpy import save_file
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from training.fit.two_tower import TwoTower, TwoTowerSettings
-from training.losses import accidental_hits, log_frequency, sampled_softmax
-from training.models.histories import padded
+from training.models.two_tower.estimator import TwoTowerEstimator
 from training.recipe import Recipe
 
 Weights = dict[str, torch.Tensor]
@@ -122,43 +121,48 @@ def train(
         for epoch in range(done, recipe.epochs):
             loss = run.epoch(epoch)
             if epoch + 1 == recipe.epochs:
-                finished[job] = run.tower.state_dict()
+                finished[job] = run.estimator.network.state_dict()
+            weights = run.estimator.network.state_dict()
             report(
                 {"job": job, "epoch": epoch + 1, "epochs": recipe.epochs, "loss": loss},
-                State(job, epoch + 1, run.tower.state_dict(), run.optimizer.state_dict(), finished),
+                State(job, epoch + 1, weights, run.optimizer.state_dict(), finished),
             )
     return finished
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One job on one worker. `network` is `tower`, behind DDP where there are several workers."""
+    """One job on one worker. `network` is the estimator's, behind DDP where there are several workers."""
 
     inputs: Inputs
     recipe: Recipe
     worker: Worker
     job: str
-    tower: TwoTower
+    estimator: TwoTowerEstimator
     network: nn.Module
     optimizer: torch.optim.Optimizer
-    log_q: torch.Tensor
 
     @staticmethod
     def begin(inputs: Inputs, recipe: Recipe, worker: Worker, job: str) -> _Run:
         torch.manual_seed(_seed(recipe, job))
-        tower = TwoTower(TwoTowerSettings(), inputs.item_features, inputs.user_features.shape[1])
-        tower.to(worker.device)
-        network = DistributedDataParallel(tower) if worker.world > 1 else tower
-        optimizer = torch.optim.AdamW(
-            tower.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        estimator = TwoTowerEstimator(
+            inputs.offsets,
+            inputs.item_index,
+            inputs.user_features,
+            inputs.item_features,
+            inputs.jobs[job],
+            worker.device,
         )
-        taken = torch.from_numpy(inputs.item_index[inputs.jobs[job]].astype(np.int64))
-        log_q = log_frequency(taken, len(inputs.item_features)).to(worker.device)
-        return _Run(inputs, recipe, worker, job, tower, network, optimizer, log_q)
+        alone = estimator.network
+        network = DistributedDataParallel(alone) if worker.world > 1 else alone
+        optimizer = torch.optim.AdamW(
+            alone.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        return _Run(inputs, recipe, worker, job, estimator, network, optimizer)
 
     def resume(self, state: State) -> int:
         """The number of epochs that are done."""
-        self.tower.load_state_dict(state.model)
+        self.estimator.network.load_state_dict(state.model)
         self.optimizer.load_state_dict(state.optimizer)
         return state.epoch
 
@@ -189,15 +193,7 @@ class _Run:
         return order[: steps * share * world].reshape(steps, world, share)[:, self.worker.rank]
 
     def _step(self, batch: NDArray[np.int64]) -> float:
-        """Sampled softmax over the batch's own items, as corrected by `training.losses`."""
-        inputs, settings, device = self.inputs, self.tower.settings, self.worker.device
-        items = len(inputs.item_features)
-        before = padded(inputs.offsets, inputs.item_index, batch, settings.history, items)
-        history = torch.from_numpy(before).to(device)
-        target = torch.from_numpy(inputs.item_index[batch].astype(np.int64)).to(device)
-        logits = self.network(history, torch.from_numpy(inputs.user_features[batch]).to(device), target)
-        own = torch.arange(len(batch), device=device)
-        loss = sampled_softmax(logits, own, self.log_q[target], accidental_hits(history, target))
+        loss = self.estimator.loss(self.network, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         self.optimizer.step()

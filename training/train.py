@@ -30,7 +30,6 @@ from training.evaluate import Cases, Ease, Popularity, Row, evaluate
 from training.evidence import decide
 from training.fit.linear import fit_ease, fit_sequential
 from training.fit.ranker import fit_ranker
-from training.fit.two_tower import TwoTower, TwoTowerSettings
 from training.loop import Inputs, Weights
 from training.model_card import model_card
 from training.models.arrays import Int64
@@ -39,7 +38,9 @@ from training.models.linear import LinearItemModel
 from training.models.ranker import AdditiveRanker
 from training.models.scores import BaseModels
 from training.models.statistics import ItemStatistics
-from training.models.two_tower import TwoTowerScorer
+from training.models.two_tower.estimator import scorer
+from training.models.two_tower.model import TwoTowerScorer
+from training.models.two_tower.network import TwoTower, TwoTowerSettings
 from training.offline import OfflineRecommender
 from training.recipe import Recipe
 
@@ -191,7 +192,7 @@ def _statistics(data: Dataset) -> ItemStatistics:
 def _scorer(given: Inputs, weights: Weights) -> TwoTowerScorer:
     tower = TwoTower(TwoTowerSettings(), given.item_features, given.user_features.shape[1])
     tower.load_state_dict(weights)
-    return tower.scorer()
+    return scorer(tower)
 
 
 def _manifest(data: Dataset, tables: Tables, recipe: Recipe, inputs: str) -> Manifest:

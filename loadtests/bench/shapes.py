@@ -17,7 +17,6 @@ from training.bundle import Bundle, Manifest
 from training.data.synthetic import synthesize
 from training.data.tables import Tables
 from training.dataset import Dataset, build
-from training.fit.two_tower import TwoTower, TwoTowerSettings
 from training.models.arrays import Float32
 from training.models.blend import Blend, Calibration
 from training.models.linear import LinearItemModel
@@ -26,7 +25,9 @@ from training.models.ranking_features import NAMES
 from training.models.retrieval import SOURCES
 from training.models.scores import BaseModels
 from training.models.statistics import ItemStatistics
-from training.models.two_tower import TwoTowerScorer
+from training.models.two_tower.estimator import scorer
+from training.models.two_tower.model import TwoTowerScorer
+from training.models.two_tower.network import TwoTower, TwoTowerSettings
 from training.recipe import Recipe
 from training.train import components
 
@@ -72,7 +73,7 @@ def shaped(users: int, items: int, seed: int = 0) -> Shaped:
 
 def _two_tower(data: Dataset, seed: int) -> TwoTowerScorer:
     torch.manual_seed(seed)
-    return TwoTower(TwoTowerSettings(), data.item_profiles, data.schema.user_width).eval().scorer()
+    return scorer(TwoTower(TwoTowerSettings(), data.item_profiles, data.schema.user_width))
 
 
 def _linear(rng: np.random.Generator, items: int) -> LinearItemModel:

@@ -18,7 +18,6 @@ from training.data.synthetic import synthesize
 from training.data.tables import Tables
 from training.dataset import Dataset, build
 from training.fit.linear import fit_ease, fit_sequential
-from training.fit.two_tower import TwoTower, TwoTowerSettings
 from training.models.arrays import Float32
 from training.models.blend import Blend, Calibration
 from training.models.linear import LinearItemModel
@@ -27,6 +26,8 @@ from training.models.ranker import AdditiveRanker
 from training.models.ranking_features import NAMES, ranking_features
 from training.models.scores import BaseModels, Scores
 from training.models.statistics import ItemStatistics
+from training.models.two_tower.estimator import scorer
+from training.models.two_tower.network import TwoTower, TwoTowerSettings
 from training.train import components
 
 N_ITEMS, N_USERS = 40, 30
@@ -132,7 +133,7 @@ def _base(data: Dataset) -> BaseModels:
     tower = TwoTower(settings, data.catalogue.features, data.schema.user_width).eval()
     known = data.subset(data.train)
     return BaseModels.of(
-        tower.scorer(),
+        scorer(tower),
         LinearItemModel.of(fit_ease(known.offsets, known.item_index, N_ITEMS, 5.0), 3.0),
         LinearItemModel.of(fit_sequential(known.offsets, known.item_index, N_ITEMS, 3.0), 2.0),
         ItemStatistics.from_events(known.item_index, known.value, known.timestamp, N_ITEMS),

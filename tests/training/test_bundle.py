@@ -89,14 +89,33 @@ def test_metrics_are_added_without_touching_the_version(write: Write) -> None:
     assert read_bundle(str(directory)).manifest.metrics == {"marquee": {"ndcg@10": 0.1}}
 
 
+def test_a_network_is_kept_beside_its_component_and_one_that_the_manifest_does_not_name_is_not_read(
+    write: Write,
+) -> None:
+    directory = write(replace(COMPONENT, onnx=b"a network"))
+    assert read_bundle(str(directory)).component("ease").onnx == b"a network"
+    without = write()
+    assert without.name != directory.name
+    (without / "ease.onnx").write_bytes(b"put there by somebody")
+    assert read_bundle(str(without)).component("ease").onnx is None
+
+
 @pytest.mark.parametrize(
-    "name", ["schema.json", "items.parquet", "catalogue.safetensors", "ease.safetensors", "MODEL_CARD.md"]
+    "name",
+    [
+        "schema.json",
+        "items.parquet",
+        "catalogue.safetensors",
+        "ease.safetensors",
+        "ease.onnx",
+        "MODEL_CARD.md",
+    ],
 )
 @pytest.mark.parametrize("damage", ["missing", "altered", "cut"])
 def test_a_damaged_bundle_is_refused_and_not_taken_for_up_to_date(
     write: Write, tmp_path: Path, name: str, damage: str
 ) -> None:
-    file = write() / name
+    file = write(replace(COMPONENT, onnx=b"a network")) / name
     assert up_to_date(tmp_path, "digest")
     content = file.read_bytes()
     if damage == "missing":

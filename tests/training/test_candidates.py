@@ -12,13 +12,14 @@ from training.dataset import Dataset
 from training.evaluate import Cases
 from training.fit.linear import fit_ease, fit_sequential
 from training.fit.ranker import RankerSettings, fit_ranker
-from training.fit.two_tower import TwoTower, TwoTowerSettings
 from training.models.linear import LinearItemModel
 from training.models.ragged import Ragged
 from training.models.ranking_features import ranking_features
 from training.models.retrieval import Eligible, retrieve
 from training.models.scores import BaseModels, Scores
 from training.models.statistics import ItemStatistics
+from training.models.two_tower.estimator import scorer
+from training.models.two_tower.network import TwoTower, TwoTowerSettings
 from training.offline import OfflineRecommender
 from training.recipe import Recipe
 
@@ -33,7 +34,7 @@ def models(dataset: Dataset) -> BaseModels:
     known = dataset.subset(older)
     tower = TwoTower(TwoTowerSettings(), dataset.item_profiles, dataset.user_features.shape[1])
     return BaseModels.of(
-        tower.scorer(),
+        scorer(tower),
         LinearItemModel.of(fit_ease(known.offsets, known.item_index, dataset.n_items), 6.0),
         LinearItemModel.of(fit_sequential(known.offsets, known.item_index, dataset.n_items), 4.0),
         ItemStatistics.from_events(known.item_index, known.value, known.timestamp, dataset.n_items),

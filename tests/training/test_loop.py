@@ -97,7 +97,10 @@ def test_a_step_is_computed_on_the_workers_device_up_to_the_loss(
 ) -> None:
     """`meta` refuses to be mixed with the CPU, as a GPU does, but holds no values: a step runs on it until
     its loss is read. Accidental hits need values."""
-    monkeypatch.setattr("training.loop.accidental_hits", lambda history, target: history[:, :1] == target)
+    monkeypatch.setattr(
+        "training.models.two_tower.estimator.accidental_hits",
+        lambda history, target: history[:, :1] == target,
+    )
     stepped: list[torch.device] = []
     step = torch.optim.AdamW.step
 

@@ -21,7 +21,7 @@ from training.loop import Inputs, State, Weights, Worker
 from training.loop import train as train_towers
 from training.models.linear import LinearItemModel
 from training.models.statistics import ItemStatistics
-from training.models.two_tower import TwoTowerScorer
+from training.models.two_tower.model import TwoTowerScorer
 from training.recipe import Recipe
 from training.train import Trained, train
 

@@ -1,1 +1,1 @@
-"""The models, one file a family: numpy and torch in, numpy out. No Ray, no Feast, no tables, no files."""
+"""The models: a file a family, or a folder where it has a network. No Ray, no Feast, no tables, no files."""

@@ -16,7 +16,7 @@ from training.models.arrays import Float32
 from training.models.linear import WHOLE_ROWS, LinearItemModel
 from training.models.ragged import Items
 from training.models.statistics import ItemStatistics
-from training.models.two_tower import TwoTowerScorer
+from training.models.two_tower.model import TwoTowerScorer
 
 LONG_HALF_LIFE = 30.0
 """Events after which an event counts half in `ease_long`: taste at large, beside the mood of `ease`."""

@@ -38,7 +38,7 @@ from training.bundle import Component
 from training.catalogue import Catalogue
 from training.models.scores import BaseModels
 from training.models.statistics import ItemStatistics
-from training.models.two_tower import TwoTowerScorer
+from training.models.two_tower.model import TwoTowerScorer
 
 STEP = 10
 HISTORY = 50

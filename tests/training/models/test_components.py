@@ -15,7 +15,7 @@ from training.models.ranking_features import NAMES, ranking_features
 from training.models.retrieval import SOURCES, Eligible, retrieve
 from training.models.scores import BaseModels, Scores
 from training.models.statistics import ItemStatistics
-from training.models.two_tower import TwoTowerScorer
+from training.models.two_tower.model import TwoTowerScorer
 
 
 def stored(component: Component, path: Path) -> Component:

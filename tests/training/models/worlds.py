@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from training.fit.two_tower import TwoTower, TwoTowerSettings
 from training.models.arrays import Float32, Float64, Int32, Int64
 from training.models.linear import LinearItemModel
 from training.models.ragged import Items, Ragged
 from training.models.scores import BaseModels
 from training.models.statistics import DAY_S, ItemStatistics
-from training.models.two_tower import TwoTowerScorer
+from training.models.two_tower import estimator
+from training.models.two_tower.model import TwoTowerScorer
+from training.models.two_tower.network import TwoTower, TwoTowerSettings
 
 N_ITEMS, USER_WIDTH, NOW = 40, 5, 30.5 * DAY_S
 
@@ -72,7 +73,7 @@ def network(rng: np.random.Generator) -> TwoTower:
 
 
 def scorer(rng: np.random.Generator) -> TwoTowerScorer:
-    return network(rng).scorer()
+    return estimator.scorer(network(rng))
 
 
 def statistics(rng: np.random.Generator, events: int = 200) -> ItemStatistics:

@@ -5,22 +5,25 @@
 - The user as a pool of the items met: Covington et al., "Deep neural networks for YouTube recommendations",
   RecSys 2016; attention asked by the latest item: Liu et al., "STAMP", KDD 2018.
 
-Here is the network, trained over batches; `training.models.two_tower` is the same arithmetic for one user at
-a time. Optimiser, epochs and workers belong to the training loop.
+The only definition of this arithmetic: every runtime computes `UserTower`, as torch or exported. It reads the
+vectors of the items met, not their numbers: the catalogue's table is held once, by its caller, and the
+exported model is of the network's own size. Optimiser, epochs and workers belong to the training loop.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
+from training.bundle import Component
 from training.models.arrays import Float32
-from training.models.two_tower import TwoTowerScorer
+from training.models.network import PARAMETERS, Signature, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,70 @@ class TwoTowerSettings:
     initial_scale: float = 10.0
 
 
+class UserTower(nn.Module):
+    """The user's side. Shapes: b users, l history columns, d dimensions."""
+
+    def __init__(self, settings: TwoTowerSettings, user_width: int) -> None:
+        """Args:
+        user_width: of a user's encoded features.
+        """
+        super().__init__()
+        d = settings.dimension
+        self.settings = settings
+        self.user_features = nn.Linear(user_width, settings.feature_dimension)
+        self.recency = nn.Parameter(-0.1 * torch.arange(settings.history).float())  # logits of pooling by age
+        self.key_position = nn.Parameter(0.02 * torch.randn(settings.history, d))
+        self.query, self.value = nn.Linear(d, d), nn.Linear(d, d)
+        self.key = nn.Linear(d, d, bias=False)
+        self.hidden = nn.Linear(3 * d + settings.feature_dimension, 2 * d)
+        self.output = nn.Linear(2 * d, d)
+
+    @property
+    def signature(self) -> Signature:
+        history = self.settings.history
+        return Signature(
+            inputs=(
+                TensorSpec("events", "float32", ("length", self.settings.dimension)),
+                TensorSpec("length", "int64", ()),
+                TensorSpec("user_features", "float32", (self.user_features.in_features,)),
+            ),
+            outputs=(TensorSpec("user_vectors", "float32", (self.settings.dimension,)),),
+            sizes={"batch": (1, 4, 16, 64), "length": (max(1, history // 4), history)},
+        )
+
+    def forward(self, events: Tensor, length: Tensor, user_features: Tensor) -> Tensor:
+        """[b, d], unit rows.
+
+        A pool of values is the value of a pool, and a key's product with a query is a product with the item
+        itself: only what was pooled is projected.
+
+        Args:
+            events: float32 [b, l, d], vectors of the items met, newest first; what is beyond `length` is not
+                read.
+            length: int64 [b], events of each user.
+            user_features: float32 [b, user_width].
+        """
+        columns = events.shape[1]
+        met = torch.arange(columns, device=events.device) < length[:, None]
+        events = events * met[..., None]
+        kept = met
+        if self.training:
+            kept = met & (torch.rand(met.shape, device=events.device) >= self.settings.history_dropout)
+            kept[:, 0] = met[:, 0]
+        latest = events[:, 0]
+        recent = _pool(self.recency[:columns].expand(met.shape), events, kept)
+        query = self.query(latest)
+        by_item = torch.einsum("bld,bd->bl", events, query @ self.key.weight)
+        affinity = (by_item + query @ self.key_position[:columns].T) / math.sqrt(self.settings.dimension)
+        attended = self.value(_pool(affinity, events, kept))
+        known = torch.cat([recent, latest, attended, self.user_features(user_features)], dim=-1)
+        hidden = F.gelu(self.hidden(known), approximate="tanh")
+        change = self.output(F.dropout(hidden, self.settings.dropout, self.training))
+        return F.normalize(recent + change, dim=-1)
+
+
 class TwoTower(nn.Module):
-    """Shapes: b events, l history columns, n items, d dimensions."""
+    """Both sides, for training. Shapes as in `UserTower`, and n items."""
 
     expanded: Tensor
 
@@ -62,13 +127,7 @@ class TwoTower(nn.Module):
         self.register_buffer("expanded", torch.from_numpy(expanded), persistent=False)
         self.item = nn.Embedding(len(item_features), d)
         self.item_features = nn.Linear(expanded.shape[1], d, bias=False)
-        self.user_features = nn.Linear(user_width, settings.feature_dimension)
-        self.recency = nn.Parameter(-0.1 * torch.arange(settings.history).float())  # logits of pooling by age
-        self.key_position = nn.Parameter(0.02 * torch.randn(settings.history, d))
-        self.query, self.value = nn.Linear(d, d), nn.Linear(d, d)
-        self.key = nn.Linear(d, d, bias=False)
-        self.hidden = nn.Linear(3 * d + settings.feature_dimension, 2 * d)
-        self.output = nn.Linear(2 * d, d)
+        self.user = UserTower(settings, user_width)
         self.log_scale = nn.Parameter(torch.tensor(math.log(settings.initial_scale)))
         for weight in (self.item.weight, self.item_features.weight):
             nn.init.normal_(weight, std=0.05)
@@ -91,46 +150,29 @@ class TwoTower(nn.Module):
         return vectors
 
     def users(self, history: Tensor, user_features: Tensor, items: Tensor) -> Tensor:
-        """[b, d], unit rows.
+        """[b, d], unit rows."""
+        events = F.embedding(history.clamp(max=len(items) - 1), items)  # [b, l, d]
+        users: Tensor = self.user(events, (history < len(items)).sum(1), user_features)
+        return users
 
-        A pool of values is the value of a pool, and a key's product with a query is a product with the item
-        itself: histories are gathered once, [b, l, d], and projected only after pooling.
-        """
-        met = history < len(items)
-        events = F.embedding(history.clamp(max=len(items) - 1), items) * met[..., None]  # [b, l, d]
-        kept = met
-        if self.training:
-            kept = met & (torch.rand(history.shape, device=history.device) >= self.settings.history_dropout)
-            kept[:, 0] = met[:, 0]
-        length, latest = history.shape[1], events[:, 0]
-        recent = _pool(self.recency[:length].expand(history.shape), events, kept)
-        query = self.query(latest)
-        by_item = torch.einsum("bld,bd->bl", events, query @ self.key.weight)
-        affinity = (by_item + query @ self.key_position[:length].T) / math.sqrt(self.settings.dimension)
-        attended = self.value(_pool(affinity, events, kept))
-        known = torch.cat([recent, latest, attended, self.user_features(user_features)], dim=-1)
-        hidden = F.gelu(self.hidden(known), approximate="tanh")
-        change = self.output(F.dropout(hidden, self.settings.dropout, self.training))
-        return F.normalize(recent + change, dim=-1)
 
-    @torch.no_grad()
-    def scorer(self) -> TwoTowerScorer:
-        """The trained network as serving uses it; a copy."""
-        parameters = {name: _array(tensor) for name, tensor in self.state_dict().items()}
-        for name in ("item.weight", "item_features.weight", "log_scale"):
-            del parameters[name]
-        return TwoTowerScorer(_array(self.items()), parameters, float(self.log_scale.exp()))
+def load(component: Component) -> UserTower:
+    """The trained user tower of a bundle's component, ready to evaluate."""
+    parameters: dict[str, Any] = {
+        name.removeprefix(PARAMETERS): torch.from_numpy(np.array(array))  # a copy: safetensors may be mapped
+        for name, array in component.arrays.items()
+        if name.startswith(PARAMETERS)
+    }
+    settings = TwoTowerSettings(**component.settings["tower"])
+    tower = UserTower(settings, parameters["user_features.weight"].shape[1])
+    tower.load_state_dict(parameters)
+    return tower.eval()
 
 
 def _pool(logits: Tensor, events: Tensor, kept: Tensor) -> Tensor:
     """[b, d]: the events [b, l, d] weighted by a softmax of the logits [b, l]; zero where none is kept."""
     weights = logits.masked_fill(~kept, -1e9).softmax(dim=-1) * kept
     return (weights[:, None] @ events)[:, 0]
-
-
-def _array(tensor: Tensor) -> Float32:
-    array: Float32 = tensor.detach().cpu().numpy().copy()
-    return array
 
 
 def expand(features: Float32, buckets: int) -> Float32:

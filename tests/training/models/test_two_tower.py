@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -21,12 +19,15 @@ from tests.training.models.worlds import (
     ragged,
     sequences,
 )
-from training.fit.two_tower import TwoTower, TwoTowerSettings, expand
+from training.bundle import Component
 from training.losses import accidental_hits, log_frequency, sampled_softmax
 from training.models import histories
 from training.models.arrays import Float32
+from training.models.eager import EagerNetwork
 from training.models.ragged import Items
-from training.models.two_tower import TwoTowerScorer
+from training.models.two_tower import estimator
+from training.models.two_tower.model import TwoTowerScorer
+from training.models.two_tower.network import TwoTower, TwoTowerSettings, expand, load
 
 seeds = st.integers(0, 10_000)
 
@@ -39,10 +40,14 @@ def logits(scorer: TwoTowerScorer, histories: Items, features: Float32) -> Float
 
 @given(seeds, LENGTHS)
 def test_the_scorer_equals_the_network(seed: int, lengths: list[int]) -> None:
-    """A batch in numpy against a padded one in torch; a history may be empty, or longer than is read."""
+    """As served, padded to the longest, against as trained; a history may be empty, or longer than is read."""
     rng = np.random.default_rng(seed)
     model = network(rng)
-    scorer, pasts, features = model.scorer(), ragged(rng, lengths), floats(rng, len(lengths), USER_WIDTH)
+    scorer, pasts, features = (
+        estimator.scorer(model),
+        ragged(rng, lengths),
+        floats(rng, len(lengths), USER_WIDTH),
+    )
     rectangle = torch.from_numpy(pasts.padded(model.settings.history, N_ITEMS).astype(np.int64))
     target = torch.from_numpy(rng.integers(0, N_ITEMS, len(lengths)))
     with torch.no_grad():
@@ -60,7 +65,7 @@ def test_the_scorer_equals_the_network(seed: int, lengths: list[int]) -> None:
 def test_a_batch_equals_its_singles(seed: int, lengths: list[int]) -> None:
     rng = np.random.default_rng(seed)
     scorer, pasts, features = (
-        network(rng).scorer(),
+        estimator.scorer(network(rng)),
         ragged(rng, lengths),
         floats(rng, len(lengths), USER_WIDTH),
     )
@@ -73,7 +78,7 @@ def test_a_batch_equals_its_singles(seed: int, lengths: list[int]) -> None:
 @given(seeds, LENGTHS)
 def test_vectors_are_of_unit_length(seed: int, lengths: list[int]) -> None:
     rng = np.random.default_rng(seed)
-    scorer, pasts = network(rng).scorer(), ragged(rng, lengths)
+    scorer, pasts = estimator.scorer(network(rng)), ragged(rng, lengths)
     for vectors in (scorer.item_vectors, scorer.user_vectors(pasts, floats(rng, len(lengths), USER_WIDTH))):
         np.testing.assert_allclose(np.square(vectors).sum(1), np.ones(len(vectors)), rtol=1e-5)
 
@@ -85,13 +90,24 @@ def test_a_place_without_an_event_weighs_nothing_however_the_network_likes_it(fa
     rng = np.random.default_rng(6)
     model, pasts, features = network(rng), ragged(rng, [1, 6, 0]), floats(rng, 3, USER_WIDTH)
     with torch.no_grad():
-        model.recency[3:] += far
-        model.key_position[3:] *= far
-    scorer = model.scorer()
+        model.user.recency[3:] += far
+        model.user.key_position[3:] *= far
+    scorer = estimator.scorer(model)
     batch = scorer.user_vectors(pasts, features)
     for row in (0, 2):
         single = scorer.user_vectors(alone(pasts, row), features[row : row + 1])
         np.testing.assert_allclose(batch[row : row + 1], single, atol=1e-5)
+
+
+@given(seeds, LENGTHS, st.integers(0, 4))
+def test_columns_beyond_a_history_are_not_read(seed: int, lengths: list[int], columns: int) -> None:
+    rng = np.random.default_rng(seed)
+    tower, b = network(rng).user, len(lengths)
+    events, features = floats(rng, b, 6, tower.settings.dimension), floats(rng, b, USER_WIDTH)
+    given = {"length": np.minimum(lengths, 2).astype(np.int64), "user_features": features}
+    call = EagerNetwork(tower, tower.signature)
+    tight, loose = (call({"events": events[:, :l], **given})["user_vectors"] for l in (2, 2 + columns))
+    np.testing.assert_allclose(tight, loose, atol=2e-6)
 
 
 def test_forward_holds_the_items_taken_on_its_diagonal_and_padding_changes_nothing() -> None:
@@ -148,7 +164,7 @@ def trained(seed: int, steps: int = 100) -> tuple[TwoTower, list[float]]:
 def test_learns_what_follows_what_and_equal_seeds_give_equal_weights() -> None:
     model, losses = trained(seed=5)
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
-    scorer = model.scorer()
+    scorer = estimator.scorer(model)
     for item in range(N_ITEMS):
         past = (item + np.arange(4)) % N_ITEMS
         scores = logits(scorer, one(*past), np.zeros((1, USER_WIDTH), np.float32))[0]
@@ -174,15 +190,24 @@ def test_every_parameter_gets_a_gradient() -> None:
 def test_a_scorer_is_a_copy_and_equal_after_a_round_trip() -> None:
     rng = np.random.default_rng(3)
     model, past, features = network(rng), one(*history(rng, 5)), floats(rng, 1, USER_WIDTH)
-    scorer = model.scorer()
+    scorer = estimator.scorer(model)
     before = logits(scorer, past, features)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
     np.testing.assert_array_equal(logits(scorer, past, features), before)
-    component = copy.deepcopy(scorer.to_component())
-    again = TwoTowerScorer.from_component(component)
+    component = scorer.to_component()
+    assert component.onnx == scorer.to_component().onnx  # a bundle's version is a hash of it
+    tower = load(component)
+    again = TwoTowerScorer.from_component(component, EagerNetwork(tower, tower.signature))
     np.testing.assert_array_equal(logits(again, past, features), before)
+
+
+def test_a_network_of_another_signature_is_refused() -> None:
+    scorer = estimator.scorer(network(np.random.default_rng(3)))
+    settings = {"scale": 1.0, "tower": {}, "network": {"inputs": [], "outputs": [], "sizes": {}}}
+    with pytest.raises(ValueError, match="signature"):
+        TwoTowerScorer.from_component(Component(settings, {}), scorer.network)
 
 
 def test_expand_keeps_few_valued_columns_and_cuts_the_others_by_rank() -> None:
