@@ -40,7 +40,7 @@ def logits(scorer: TwoTowerScorer, histories: Items, features: Float32) -> Float
 
 @given(seeds, LENGTHS)
 def test_the_scorer_equals_the_network(seed: int, lengths: list[int]) -> None:
-    """As served, padded to the longest, against as trained; a history may be empty, or longer than is read."""
+    """A served batch against a padded one in training; a history may be empty, or longer than is read."""
     rng = np.random.default_rng(seed)
     model = network(rng)
     scorer, pasts, features = (
@@ -106,7 +106,7 @@ def test_columns_beyond_a_history_are_not_read(seed: int, lengths: list[int], co
     events, features = floats(rng, b, 6, tower.settings.dimension), floats(rng, b, USER_WIDTH)
     given = {"length": np.minimum(lengths, 2).astype(np.int64), "user_features": features}
     call = EagerNetwork(tower, tower.signature)
-    tight, loose = (call({"events": events[:, :l], **given})["user_vectors"] for l in (2, 2 + columns))
+    tight, loose = (call({"events": events[:, :end], **given})["user_vectors"] for end in (2, 2 + columns))
     np.testing.assert_allclose(tight, loose, atol=2e-6)
 
 
