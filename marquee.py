@@ -19,6 +19,7 @@ COMMANDS = {
     "train": ("training.cli", "Train the models and write a bundle; or submit, list, cancel on a cluster."),
     "evaluate": ("serving.evaluation_cli", "Evaluate the served pipeline on held-out interactions."),
     "publish": ("training.publish_cli", "Copy a bundle to the store that replicas read."),
+    "bundle": ("training.bundle_cli", "Look at a bundle, or write it in another form."),
     "serve": ("serving.cli", "Serve a bundle over HTTP on Ray Serve."),
     "exporter": ("serving.exporter_cli", "Show Prometheus the metrics of all replicas of a pod."),
     "recommend": ("serving.client_cli", "Ask a running server for a user's recommendations."),

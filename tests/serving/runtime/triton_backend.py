@@ -1,5 +1,6 @@
-"""For a Triton server whose only backend is Python: computes the version's `model.onnx` on ONNX Runtime, as its
-own ONNX backend would. Triton loads this file as a model's `model.py`; nothing here imports it.
+"""For a Triton server whose only backend is Python: computes the version's `model.onnx` on ONNX Runtime.
+
+Triton loads this file as a model's `model.py`; nothing here imports it.
 """
 
 from __future__ import annotations

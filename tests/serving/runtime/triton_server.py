@@ -50,7 +50,7 @@ def served(exported: Path, scratch: Path) -> Iterator[str]:
     shutil.copytree(server / "backends", backends)
     stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
     shutil.copy2(stub, backends / "python")
-    port = free_block()
+    port = free_block()[0]
     command = [
         server / "bin" / "tritonserver",
         f"--model-repository={repository}",
