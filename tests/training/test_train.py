@@ -19,9 +19,11 @@ from training.evaluate import Cases
 from training.inputs import digest, up_to_date
 from training.loop import Inputs, State, Weights, Worker
 from training.loop import train as train_towers
+from training.models.eager import EagerNetwork
 from training.models.linear import LinearItemModel
 from training.models.statistics import ItemStatistics
 from training.models.two_tower.model import TwoTowerScorer
+from training.models.two_tower.network import load
 from training.recipe import Recipe
 from training.train import Trained, train
 
@@ -152,7 +154,8 @@ def test_models_of_the_bundle_read_back_to_the_same_scores(
 ) -> None:
     bundle = read_bundle(str(run(home, schema).directory))
     cases = Cases(dataset, dataset.validation)
-    tower = TwoTowerScorer.from_component(bundle.component("two_tower"))
+    user = load(bundle.component("two_tower"))
+    tower = TwoTowerScorer.from_component(bundle.component("two_tower"), EagerNetwork(user, user.signature))
     ease = LinearItemModel.from_component(bundle.component("ease"))
     assert ItemStatistics.from_component(bundle.component("statistics")).n_items == dataset.n_items
     histories = dataset.histories(cases.positions)
