@@ -13,11 +13,11 @@ import numpy as np
 
 from training.data.manifest import DataError
 from training.dataset import Dataset
-from training.fit.ranker import RankingLists
 from training.models.arrays import Float32, Int32, Int64, Mask
 from training.models.blend import Blend, fit_blend
 from training.models.ragged import Items, Ragged
 from training.models.ranking_features import NAMES, ranking_features
+from training.models.ranking_lists import RankingLists
 from training.models.retrieval import Eligible, Retrieved, retrieve
 from training.models.scores import BaseModels, Scores
 from training.recipe import Recipe

@@ -20,7 +20,7 @@ from serving.runtime.protocol import RuntimeUnavailable
 from serving.runtime_options import TorchOptions
 from training.bundle import Component
 from training.models.arrays import Float32
-from training.models.eager import EagerNetwork, outputs_of
+from training.models.eager import EagerNetwork, outputs_of, tensor_of
 from training.models.network import BATCH, Arrays, Network, Signature, TensorSpec
 
 WARM_UPS = 3
@@ -106,7 +106,7 @@ class PaddedNetwork:
         for spec, staging in zip(self._signature.inputs, size.staging, strict=True):
             array = inputs[spec.name]
             staging.zero_()
-            staging[tuple(slice(n) for n in array.shape)] = torch.from_numpy(array)
+            staging[tuple(slice(n) for n in array.shape)] = tensor_of(array)
         for given, staging in zip(size.given, size.staging, strict=True):
             given.copy_(staging, non_blocking=True)
         if size.graph is not None:

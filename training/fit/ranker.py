@@ -12,23 +12,9 @@ import torch
 from torch import Tensor
 
 from training.losses import listwise_softmax
-from training.models.arrays import Float32, Mask
+from training.models.arrays import Float32
 from training.models.ranker import AdditiveRanker
-
-
-@dataclass(frozen=True, slots=True)
-class RankingLists:
-    """What was retrieved for e held-out events, of those whose item was among it.
-
-    Attributes:
-        names: of the features.
-        features: float32 [e, c, f]; column 0 is the item taken, the others are candidates of the same event.
-        present: bool [e, c], False where a short list is filled up.
-    """
-
-    names: tuple[str, ...]
-    features: Float32
-    present: Mask
+from training.models.ranking_lists import TAIL, RankingLists, quantile_knots
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +33,7 @@ class RankerSettings:
     learning_rate: float = 0.02
     smoothness: float = 3e-3
     knots: int = 16
-    tail: tuple[float, ...] = (0.97, 0.99, 0.997)
+    tail: tuple[float, ...] = TAIL
 
 
 def fit_ranker(lists: RankingLists, settings: RankerSettings | None = None, seed: int = 0) -> AdditiveRanker:
@@ -57,10 +43,8 @@ def fit_ranker(lists: RankingLists, settings: RankerSettings | None = None, seed
         ValueError: no list, or a feature that is not finite.
     """
     settings = settings or RankerSettings()
-    rows = lists.features[lists.present]
-    if not len(lists.features) or not np.isfinite(rows).all():
-        raise ValueError("the ranker needs a list, and finite features; check the retrieval before it")
-    knots = [_knots(column, settings) for column in rows.T]
+    rows = lists.rows()
+    knots = [quantile_knots(column, settings.knots, settings.tail) for column in rows.T]
     curves = _Curves(knots)
     left, fraction = curves.locate(lists.features)
     present = torch.from_numpy(lists.present)
@@ -111,13 +95,6 @@ class _Curves:
     def bend(self, values: Tensor) -> Tensor:
         """Squared second differences, summed over all curves."""
         return (values[self._inner + 1] - 2 * values[self._inner] + values[self._inner - 1]).square().sum()
-
-
-def _knots(column: Float32, settings: RankerSettings) -> Float32:
-    """At least two, ascending and distinct."""
-    quantiles = np.concatenate([np.linspace(0, 1, settings.knots), settings.tail])
-    knots = np.unique(np.quantile(column, quantiles).astype(np.float32))
-    return knots if len(knots) > 1 else np.array([knots[0] - 1, knots[0] + 1], np.float32)
 
 
 def _centred(ranker: AdditiveRanker, rows: Float32) -> AdditiveRanker:

@@ -31,7 +31,7 @@ class EagerNetwork:
     @torch.inference_mode()
     def __call__(self, inputs: Arrays) -> dict[str, Float32]:
         self._signature.check(inputs)
-        given = [torch.from_numpy(inputs[spec.name]) for spec in self._signature.inputs]
+        given = [tensor_of(inputs[spec.name]) for spec in self._signature.inputs]
         names = [spec.name for spec in self._signature.outputs]
         found = outputs_of(self.module(*given))
         return {name: tensor.numpy() for name, tensor in zip(names, found, strict=True)}
@@ -44,6 +44,11 @@ class EagerNetwork:
         from training.models.export import export  # takes seconds to import
 
         return export(self.module, self._signature)
+
+
+def tensor_of(array: NDArray[Any]) -> Tensor:
+    """The array's own memory where torch may have it: it takes no read-only arrays, as a replica is given."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def outputs_of(result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.models.worlds import floats
-from training.fit.ranker import RankerSettings, RankingLists, fit_ranker
+from training.fit.ranker import RankerSettings, fit_ranker
 from training.models.ranker import AdditiveRanker
+from training.models.ranking_lists import RankingLists
 
 NAMES = ("wanted", "noise", "constant")
 
