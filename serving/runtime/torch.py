@@ -72,14 +72,16 @@ class PaddedNetwork:
         graphs: bool,
     ) -> None:
         """Args:
-        dtype: of weights and floating inputs; outputs are float32.
+        dtype: of matrix products (autocast); weights, inputs, sums and outputs are float32.
         graphs: captures every size now; otherwise kernels are launched one by one.
         """
-        self._module = module.eval().to(device, dtype)
+        self._module = module.eval().to(device)
         self._signature, self._device, self._dtype = signature, device, dtype
+        self._on_device = torch.cuda.device(device if device.type == "cuda" else -1)
         self._axes = tuple(signature.sizes)
         self._lock = threading.Lock()
-        self._sizes = {size: self._prepare(size, graphs) for size in product(*signature.sizes.values())}
+        with self._on_device:
+            self._sizes = {size: self._prepare(size, graphs) for size in product(*signature.sizes.values())}
 
     @property
     def signature(self) -> Signature:
@@ -89,7 +91,7 @@ class PaddedNetwork:
     def __call__(self, inputs: Arrays) -> dict[str, Float32]:
         lengths = self._signature.check(inputs)
         most, batch = self._signature.sizes[BATCH][-1], lengths[BATCH]
-        with self._lock:
+        with self._lock, self._on_device:
             parts = [
                 self._compute({name: array[start : start + most] for name, array in inputs.items()}, lengths)
                 for start in range(0, max(batch, 1), most)
@@ -113,32 +115,32 @@ class PaddedNetwork:
             size.graph.replay()
             found = size.found
         else:
-            found = outputs_of(self._module(*size.given))
+            found = self._run(size.given)
         return [tensor[:b].float().cpu().numpy() for tensor in found]
 
     @torch.inference_mode()
     def _prepare(self, lengths: tuple[int, ...], graphs: bool) -> _Size:
         size = dict(zip(self._axes, lengths, strict=True))
         staging = tuple(self._staging(spec, size) for spec in self._signature.inputs)
-        given = tuple(
-            torch.zeros_like(
-                each, device=self._device, dtype=self._dtype if each.is_floating_point() else each.dtype
-            )
-            for each in staging
-        )
+        given = tuple(torch.zeros_like(each, device=self._device) for each in staging)
         if not graphs:
             return _Size(staging, given, (), None)
         aside = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch has no types for it
         aside.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(aside):
             for _ in range(WARM_UPS):
-                self._module(*given)
+                self._run(given)
         torch.cuda.current_stream(self._device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         # other networks go on computing while this bundle is loaded
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            found = outputs_of(self._module(*given))
+            found = self._run(given)
         return _Size(staging, given, found, graph)
+
+    def _run(self, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        half = self._dtype != torch.float32
+        with torch.autocast(self._device.type, self._dtype if half else None, half, cache_enabled=False):
+            return outputs_of(self._module(*given))
 
     def _staging(self, spec: TensorSpec, size: dict[str, int]) -> Tensor:
         """Host memory that the device reads directly."""

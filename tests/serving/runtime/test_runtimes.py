@@ -93,7 +93,7 @@ class Padded:
 
 
 @pytest.fixture(
-    scope="module", params=["onnx", "torch", "padded", pytest.param("triton", marks=pytest.mark.slow)]
+    scope="module", params=["onnx", "torch", "padded", "cuda", pytest.param("triton", marks=pytest.mark.slow)]
 )
 def computes(
     request: pytest.FixtureRequest, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
@@ -103,7 +103,11 @@ def computes(
         if request.param == "padded":
             yield Padded()
             return
-        options = RuntimeOptions(torch=TorchOptions(device="cpu"))
+        name, options = request.param, RuntimeOptions(torch=TorchOptions(device="cpu"))
+        if request.param == "cuda":
+            if not torch.cuda.is_available():
+                pytest.skip("no GPU on this machine")
+            name, options = "torch", RuntimeOptions()
         if request.param == "triton":
             folder = tmp_path_factory.mktemp("triton")
             export(bundle, folder / "exported")
@@ -113,7 +117,7 @@ def computes(
                 pytest.skip(str(why))
             triton = TritonOptions(address=address, deadline_ms=5_000, fallback="none")
             options = RuntimeOptions(triton=triton)
-        made = runtime(RuntimeName(request.param), options)
+        made = runtime(RuntimeName(name), options)
         stack.callback(made.close)
         yield made
 
