@@ -34,8 +34,8 @@ class TorchOptions(_Model):
     device: str = Field("cuda", description="of PyTorch: cuda, cuda:1, or cpu, which is for tests")
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="of matrix products; bfloat16 runs on tensor cores and keeps two to three digits, float32 "
-        "equals the other runtimes within 1e-3",
+        description="of matrix products; bfloat16 runs on tensor cores and keeps two to three digits, "
+        "float32 equals the other runtimes within 1e-3",
     )
     graphs: bool = Field(
         True,

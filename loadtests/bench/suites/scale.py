@@ -32,9 +32,10 @@ from serving.expressions import CatalogueFilter
 from serving.filters import Eligibility, hidden
 from serving.retrieval.index import ExactIndex
 from serving.retrieval.sources import PopularSource, VectorSource
+from serving.runtime.factory import runtime
+from serving.runtime_options import RuntimeName, RuntimeOptions
 from serving.stages import Source
 from serving.types import Diversity, History, Query
-from training.bundle import Component
 from training.catalogue import Catalogue
 from training.models.scores import BaseModels
 from training.models.statistics import ItemStatistics
@@ -221,10 +222,13 @@ def _everything(items: int) -> Eligibility:
 
 def _two_tower(base: Shaped, items: int, rng: np.random.Generator) -> TwoTowerScorer:
     """The base world's user tower over a larger catalogue."""
-    component = base.bundle.component("two_tower")
-    dimension = component.arrays["items"].shape[1]
-    larger = {"items": rng.standard_normal((items, dimension), dtype=np.float32)}
-    return TwoTowerScorer.from_component(Component(component.settings, {**component.arrays, **larger}))
+    component, version = base.bundle.component("two_tower"), base.bundle.manifest.version
+    vectors = rng.standard_normal((items, component.arrays["item_vectors"].shape[1]), dtype=np.float32)
+    norms = np.linalg.norm(vectors, axis=1)
+    larger = {"item_vectors": vectors / norms[:, None], "item_norms": norms}
+    networks = runtime(RuntimeName.ONNX, RuntimeOptions())
+    network = networks.network(component, "two_tower", version, TwoTowerScorer.NETWORK)
+    return TwoTowerScorer.from_component(replace(component, arrays=larger), network)
 
 
 def _statistics(items: int, rng: np.random.Generator) -> ItemStatistics:

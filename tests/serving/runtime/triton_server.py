@@ -39,9 +39,9 @@ def served(exported: Path, scratch: Path) -> Iterator[str]:
     """The address of a server that has loaded every model.
 
     Raises:
-        NoEnvironment: that of Triton was not made (`loadtests.bench.peers.environments`).
+        NoEnvironment: that of Triton cannot be made (`loadtests.bench.peers.environments`).
     """
-    python = environment("triton", make=False)
+    python = environment("triton", make=True)
     repository = scratch / "repository"
     as_python(exported, repository)
     site = next((python.parents[1] / "lib").glob("python*")) / "site-packages"
