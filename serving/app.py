@@ -1,4 +1,4 @@
-"""From a configuration to a Ray Serve application: which stages become deployments, and how large.
+"""From a configuration to a Ray Serve application: its deployments, and how large each is.
 
 serve.run(build(ServeConfig(bundle="file:///…")))            # here
 serveConfigV2.applications[].import_path: serving.app:build  # on Kubernetes
@@ -13,7 +13,7 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.deployment import Application, Deployment
 
-from serving.config import DeploymentConfig, ServeConfig, Traffic
+from serving.config import INGRESS, DeploymentConfig, ServeConfig, Traffic
 from serving.deployments.ingress import Ingress
 from serving.deployments.stage_replica import StageReplica
 from serving.settings import Settings
@@ -34,7 +34,7 @@ def build(config: ServeConfig | dict[str, Any]) -> Application:
 
 
 def application(config: ServeConfig, traffic: Traffic | None) -> Application:
-    """A stage placed as a deployment becomes one; the others run in the ingress.
+    """Each group of `config.groups` becomes a deployment; the stages in no group run in the ingress.
 
     Deployed again with nothing changed but the traffic it is reconfigured in place, as Serve does by itself
     with a configuration file: the deployments' version says that their code is the same.
@@ -43,16 +43,16 @@ def application(config: ServeConfig, traffic: Traffic | None) -> Application:
     rollout = {} if traffic is None or following else traffic.user_config()
     version = _digest(config)
     groups = {
-        stages: _deployment(StageReplica, name, version, **options(size), user_config=rollout).bind(
-            config, stages
+        group.stages: _deployment(StageReplica, name, version, **options(group), user_config=rollout).bind(
+            config, group.stages
         )
-        for name, (stages, size) in config.apart.items()
+        for name, group in config.groups.items()
     }
-    ingress = options(config.deployments.ingress)
+    ingress = options(config.ingress)
     if metrics := Settings.read().metrics_dir:
         # Before the replica imports prometheus_client; and for nobody else, as Ray's own agents use it too.
         ingress["ray_actor_options"]["runtime_env"] = {"env_vars": {"PROMETHEUS_MULTIPROC_DIR": str(metrics)}}
-    front = _deployment(serve.ingress()(Ingress), Ingress.__name__, version, **ingress, user_config=rollout)
+    front = _deployment(serve.ingress()(Ingress), INGRESS, version, **ingress, user_config=rollout)
     return front.bind(config, groups)
 
 

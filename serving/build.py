@@ -244,6 +244,7 @@ def compose(
         return Pipeline(
             user_width=bundle.schema.user_width,
             budgets=config.budgets,
+            batching=config.batching,
             recorder=recorder or NullRecorder(),
             admit=lambda query: stages.rules.mask(query.filter),
             cache=LatestAnswers(config.cache) if config.cache.items and store is not None else None,

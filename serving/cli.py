@@ -103,7 +103,7 @@ def _config(file: Path | None, bundle: str | None, settings: Settings) -> ServeC
     except ValidationError as error:
         wrong = error.errors()[0]
         where = ".".join(map(str, wrong["loc"]))
-        raise SettingError(f"{file}: {where}: {wrong['msg']}") from None
+        raise SettingError(": ".join(filter(None, (str(file), where, wrong["msg"])))) from None
 
 
 def _read(file: Path) -> dict[str, Any]:

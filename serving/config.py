@@ -3,8 +3,8 @@ unit and reason. Secrets and addresses come from the environment instead (`servi
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -14,6 +14,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -25,23 +26,6 @@ and a shadow are three, more is an experiment, and many more a mistake."""
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Placement(StrEnum):
-    """Where a stage runs: in the ingress replica, or as replicas of its own."""
-
-    INLINE = "inline"
-    DEPLOYMENT = "deployment"
-
-
-class PlacementConfig(_Model):
-    """Small CPU stages belong together (a hop costs 1-3 ms); what needs a GPU, much memory or its own
-    scaling belongs apart. Both give equal answers."""
-
-    retrieval: Placement = Placement.INLINE
-    ranking: Placement = Placement.INLINE
-    diversity: Placement = Placement.INLINE
-    explain: Placement = Placement.INLINE
 
 
 class RetrievalConfig(_Model):
@@ -99,9 +83,14 @@ class Budgets(_Model):
     ranker: PositiveFloat = 200
     diversity: PositiveFloat = 50
     explainer: PositiveFloat = 100
-    max_batch: PositiveInt = Field(32, description="requests computed together at most; about 20 ms")
+
+
+class BatchingConfig(_Model):
+    """How an ingress replica makes batches of the requests it holds; groups compute them as they come."""
+
+    max_batch: PositiveInt = Field(32, description="requests of a batch at most; 32 take about 20 ms")
     max_wait_ms: PositiveFloat = Field(
-        25, description="that a request waits for others at most, while a batch is computed"
+        25, description="ms that a request waits for others at most, while another batch is computed"
     )
 
 
@@ -128,44 +117,81 @@ class LogsConfig(_Model):
     )
 
 
+Stage = Literal["retrieval", "ranking", "diversity", "explain"]
+"""What a group may run, in the order in which the pipeline does."""
+
+_STAGES: tuple[Stage, ...] = get_args(Stage)
+
+
 class Autoscaling(_Model):
-    """Ray Serve's autoscaling of one stage; fields and meaning are Ray's, defaults ours."""
+    """Ray Serve's autoscaling of one deployment; fields and meaning are Ray's, defaults ours."""
 
     min_replicas: PositiveInt = Field(1, description="0 is unreliable in Ray since 2.51")
     max_replicas: PositiveInt = 1
     target_ongoing_requests: PositiveFloat = Field(
         2,
-        description="in a replica at a time, on average: one is computed while another waits. Of a stage "
-        "apart, calls, each of which carries up to `budgets.max_batch` requests: 64 that an ingress "
-        "holds are 2 calls, so a higher aim would be met by a stage that cannot follow",
+        description="in a replica at a time, on average: one is computed while another waits. In a group, "
+        "calls, each of which carries up to `batching.max_batch` requests: 64 that an ingress "
+        "holds are 2 calls, so a higher aim would be met by a group that cannot follow",
     )
     upscale_delay_s: NonNegativeFloat = Field(5, description="s; Ray's 30 s is too late for a spike")
     downscale_delay_s: NonNegativeFloat = Field(120, description="s; a replica takes seconds to warm")
 
 
 class DeploymentConfig(_Model):
-    """One stage's replicas. Ray's own defaults (no queue limit, no request timeout) are unsafe."""
+    """The replicas of one deployment. Ray's own defaults (no queue limit, no request timeout) are unsafe."""
 
     num_cpus: NonNegativeFloat = Field(1, description="cores Ray reserves a replica")
     num_gpus: NonNegativeFloat = Field(0, description="GPUs Ray reserves a replica")
     max_ongoing_requests: PositiveInt = Field(
-        8,
-        description="requests in one replica at a time; of a stage apart, calls, each of which carries up to "
-        "`budgets.max_batch` requests",
+        8, description="calls in one replica at a time, each of up to `batching.max_batch` requests"
     )
-    max_queued_requests: PositiveInt = Field(64, description="waiting requests before 503; bounds latency")
+    max_queued_requests: PositiveInt = Field(64, description="waiting calls before 503; bounds latency")
     graceful_shutdown_timeout_s: PositiveFloat = Field(20, description="s for requests in flight")
     health_check_period_s: PositiveFloat = Field(5, description="s between two health checks")
     health_check_timeout_s: PositiveFloat = Field(10, description="s before a silent replica is replaced")
     autoscaling: Autoscaling = Autoscaling()
 
 
-class DeploymentsConfig(_Model):
-    ingress: DeploymentConfig = DeploymentConfig(max_ongoing_requests=256, max_queued_requests=256)
-    retrieval: DeploymentConfig = DeploymentConfig()
-    ranking: DeploymentConfig = DeploymentConfig()
-    diversity: DeploymentConfig = DeploymentConfig()
-    explain: DeploymentConfig = DeploymentConfig()
+class IngressConfig(DeploymentConfig):
+    """The replicas that answer HTTP and run the stages that are in no group."""
+
+    max_ongoing_requests: PositiveInt = Field(
+        256, description="requests in one replica at a time; above `limits.in_flight`, which answers first"
+    )
+    max_queued_requests: PositiveInt = Field(256, description="waiting requests before 503; bounds latency")
+
+
+class GroupConfig(DeploymentConfig):
+    """Stages that share replicas of their own. A hop there and back costs 2 to 3 ms, so a group is for what
+    needs a GPU, much memory or its own scaling, and neighbours in the pipeline share one."""
+
+    stages: tuple[Stage, ...] = Field(description="a set: kept in the pipeline's order, whatever was written")
+
+    @field_validator("stages")
+    @classmethod
+    def _a_set(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        if not stages:
+            raise PydanticCustomError(
+                "no_stage", "name one or more of {stages}", {"stages": ", ".join(_STAGES)}
+            )
+        return tuple(stage for stage in _STAGES if stage in stages)
+
+
+INGRESS = "Ingress"
+"""Name of the deployment that answers HTTP."""
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+"""Of a group, and so of its deployment: as Ray Serve takes it ("#" divides ids of replicas), and as it can
+be a label of metrics, a part of a process' title and a key of the chart's values."""
+
+_MOVED = {
+    "placement": "`placement` is now `groups`, e.g. groups: {accelerated: {stages: [retrieval, ranking]}}; a "
+    "stage in no group runs in the ingress",
+    "deployments": "`deployments` is now `ingress: {...}` and `groups: {NAME: {stages: [...], ...}}`, with "
+    "the same fields",
+}
+"""Key of an earlier version → what to write instead."""
 
 
 class ShadowConfig(_Model):
@@ -192,32 +218,55 @@ class ServeConfig(_Model):
         description="file whose traffic table replicas follow while they run (`serving.traffic.desired`); "
         "the chart mounts a ConfigMap there. Empty: traffic comes from `marquee serve`",
     )
-    placement: PlacementConfig = PlacementConfig()
+    ingress: IngressConfig = IngressConfig()
+    groups: dict[str, GroupConfig] = Field(
+        default_factory=dict,
+        description="name of a deployment → the stages it runs and its size; other stages run in the ingress",
+    )
     retrieval: RetrievalConfig = RetrievalConfig()
     diversity: DiversityConfig = DiversityConfig()
     explain: ExplainConfig = ExplainConfig()
     cache: CacheConfig = CacheConfig()
     budgets: Budgets = Budgets()
+    batching: BatchingConfig = BatchingConfig()
     limits: LimitsConfig = LimitsConfig()
     shadow: ShadowConfig = ShadowConfig()
     logs: LogsConfig = LogsConfig()
-    deployments: DeploymentsConfig = DeploymentsConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_moved(cls, given: Any) -> Any:
+        for key, instead in _MOVED.items():
+            if isinstance(given, dict) and key in given:
+                raise PydanticCustomError("moved", instead)
+        return given
+
+    @field_validator("groups")
+    @classmethod
+    def _disjoint(cls, groups: dict[str, GroupConfig]) -> dict[str, GroupConfig]:
+        group_of: dict[Stage, str] = {}
+        for name, group in groups.items():
+            if not _NAME.fullmatch(name) or name.lower() == INGRESS.lower():
+                raise PydanticCustomError(
+                    "group_name",
+                    "a group cannot be named {name}: use a letter, then up to 62 letters, digits, - or _, "
+                    "and not the ingress's own name",
+                    {"name": repr(name)},
+                )
+            for stage in group.stages:
+                if group_of.setdefault(stage, name) != name:
+                    raise PydanticCustomError(
+                        "stage_twice",
+                        "{stage} is in the groups {first} and {second}: leave it in one",
+                        {"stage": stage, "first": group_of[stage], "second": name},
+                    )
+        return groups
 
     @model_validator(mode="after")
     def _something_to_serve(self) -> Self:
         if not (self.bundle or self.traffic_file):
             raise PydanticCustomError("no_bundle", "name a bundle, or a traffic_file to follow")
         return self
-
-    @property
-    def apart(self) -> dict[str, tuple[tuple[str, ...], DeploymentConfig]]:
-        """Name → the stages of each group of replicas beside the ingress, and their size."""
-        placed = self.placement.model_dump().items()
-        return {
-            stage: ((stage,), getattr(self.deployments, stage))
-            for stage, where in placed
-            if where is Placement.DEPLOYMENT
-        }
 
     @property
     def first(self) -> Traffic | None:

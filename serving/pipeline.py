@@ -19,7 +19,7 @@ import numpy as np
 
 from serving.batch import Queries
 from serving.batcher import MicroBatchQueue
-from serving.config import Budgets
+from serving.config import BatchingConfig, Budgets
 from serving.errors import Unavailable
 from serving.observe import tracing
 from serving.observe.metrics import NullRecorder, Recorder
@@ -81,6 +81,7 @@ class Pipeline:
     here: Runner = field(default_factory=Here)
     runners: Mapping[str, Runner] = field(default_factory=dict)
     budgets: Budgets = field(default_factory=Budgets)
+    batching: BatchingConfig = field(default_factory=BatchingConfig)
     recorder: Recorder = field(default_factory=NullRecorder)
 
     @cached_property
@@ -110,7 +111,7 @@ class Pipeline:
 
     @cached_property
     def _queue(self) -> MicroBatchQueue[Query, Recommendation]:
-        return MicroBatchQueue(self._answers, self.budgets.max_batch, self.budgets.max_wait_ms / 1e3)
+        return MicroBatchQueue(self._answers, self.batching.max_batch, self.batching.max_wait_ms / 1e3)
 
     async def run(self, query: Query) -> Recommendation:
         """Answers one query, together with those that wait at the same moment.
@@ -125,7 +126,7 @@ class Pipeline:
         recommendation = self._kept(query, trace)
         if recommendation is None:
             left_s = query.deadline - time.monotonic()
-            hurried = left_s < HURRIED * self.budgets.max_wait_ms / 1e3
+            hurried = left_s < HURRIED * self.batching.max_wait_ms / 1e3
             found = await self._queue.ask(tracing.carried(query), hurried)
             recommendation = replace(
                 found,

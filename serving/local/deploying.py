@@ -23,7 +23,7 @@ from features.redis_address import RedisUrlError
 from features.store import OnlineStoreError
 from serving.config import ServeConfig, Traffic
 from serving.local.deployer import StartFailed
-from serving.local.ray_settings import ANSWER_S, LOGICAL_CPUS, QUIET, WORKER_START, placed
+from serving.local.ray_settings import ANSWER_S, LOGICAL_CPUS, QUIET, WORKER_START, sizes
 from training.bundle import read_bundle
 from training.manifest import BundleError
 from training.ray_session import lasting_ray
@@ -122,7 +122,7 @@ def _check_gpus(config: ServeConfig) -> None:
     """Raises StartFailed where Serve would wait for GPUs that are not there."""
     import ray
 
-    asked = sum(size.num_gpus * size.autoscaling.min_replicas for size in placed(config).values())
+    asked = sum(size.num_gpus * size.autoscaling.min_replicas for size in sizes(config))
     there = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]  # Ray has no types for it
     if asked > there:
         raise StartFailed(

@@ -11,8 +11,11 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from serving.config import DeploymentConfig, ServeConfig
+
+T = TypeVar("T", bound=DeploymentConfig)
 
 LOGICAL_CPUS = 2
 """CPUs declared to Ray. On one machine they only decide placement, so reservations are scaled down to fit;
@@ -86,20 +89,20 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def placed(config: ServeConfig) -> dict[str, DeploymentConfig]:
-    """The deployments there will be: the ingress, and the groups apart."""
-    return {"ingress": config.deployments.ingress} | {name: size for name, (_, size) in config.apart.items()}
+def sizes(config: ServeConfig) -> tuple[DeploymentConfig, ...]:
+    """Of every deployment there will be: the ingress, and each group."""
+    return (config.ingress, *config.groups.values())
 
 
 def fitted(config: ServeConfig, cpus: float) -> ServeConfig:
-    """The configuration with CPU reservations that fit into `cpus` even when every stage has scaled out."""
-    each = placed(config)
-    asked = sum(size.num_cpus * size.autoscaling.max_replicas for size in each.values())
+    """The configuration with CPU reservations that fit into `cpus` even when everything has scaled out."""
+    asked = sum(size.num_cpus * size.autoscaling.max_replicas for size in sizes(config))
     if asked <= cpus:
         return config
     share = cpus / asked
-    smaller = {
-        stage: size.model_copy(update={"num_cpus": int(size.num_cpus * share * 1e3) / 1e3})
-        for stage, size in each.items()
-    }
-    return config.model_copy(update={"deployments": config.deployments.model_copy(update=smaller)})
+
+    def smaller(size: T) -> T:
+        return size.model_copy(update={"num_cpus": int(size.num_cpus * share * 1e3) / 1e3})
+
+    groups = {name: smaller(group) for name, group in config.groups.items()}
+    return config.model_copy(update={"ingress": smaller(config.ingress), "groups": groups})

@@ -1,5 +1,5 @@
-"""Serves one bundle in both placements on one cluster, until its input ends. A process of its own, as Ray
-reads its settings once; `conftest.py` starts it.
+"""Serves one bundle twice on one cluster, in groups and all in the ingress, until its input ends. A process
+of its own, as Ray reads its settings once; `conftest.py` starts it.
 
 Prints one line of JSON when both answer: {"url": …, "gpus_in_use": …, "metrics_folder": …, "ray_metrics": …}.
 """
@@ -12,10 +12,8 @@ from pathlib import Path
 from serving.config import (
     Budgets,
     CacheConfig,
-    DeploymentConfig,
-    DeploymentsConfig,
-    Placement,
-    PlacementConfig,
+    GroupConfig,
+    IngressConfig,
     ServeConfig,
     ShadowConfig,
 )
@@ -23,23 +21,21 @@ from serving.local.runtime import running
 from serving.settings import Settings
 from training.ray_session import joined_ray
 
-DISTRIBUTED = PlacementConfig(
-    retrieval=Placement.DEPLOYMENT,
-    ranking=Placement.DEPLOYMENT,
-    diversity=Placement.DEPLOYMENT,
-    explain=Placement.DEPLOYMENT,
-)
+GROUPS = {
+    "retrieval": GroupConfig(stages=("retrieval",)),
+    "accelerated": GroupConfig(stages=("ranking",), num_gpus=1),
+    "after": GroupConfig(stages=("diversity", "explain")),
+}
+"""Retrieval is not beside ranking, so that a killed ranker takes nothing else along."""
 
 
 def main(bundle: str, home: str, redis_url: str, port: str) -> None:
-    sizes = DeploymentsConfig(ranking=DeploymentConfig(num_gpus=1))
     # A kept answer would hide that a stage is gone; the fused application keeps answers. All sources are one
     # call here: while Ray starts a replica on a busy machine, it may take longer than the default gives them.
     config = ServeConfig(
         bundle=bundle,
-        placement=DISTRIBUTED,
+        groups=GROUPS,
         budgets=Budgets(source=2_000),
-        deployments=sizes,
         cache=CacheConfig(items=0),
         shadow=ShadowConfig(share=1),
     )
@@ -51,9 +47,7 @@ def main(bundle: str, home: str, redis_url: str, port: str) -> None:
         from serving.app import build
 
         # Without a reservation: the first application's are scaled to all the CPUs there are.
-        fused = ServeConfig(
-            bundle=bundle, deployments=DeploymentsConfig(ingress=DeploymentConfig(num_cpus=0))
-        )
+        fused = ServeConfig(bundle=bundle, ingress=IngressConfig(num_cpus=0))
         serve.run(build(fused), name="fused", route_prefix="/fused")
         in_use = ray.cluster_resources()["GPU"] - ray.available_resources()["GPU"]
         [node] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray has no types for it

@@ -1,7 +1,6 @@
 """Two Ray nodes on one machine, each with one logical GPU, driven line by line through standard input.
 
-    ranking           serve with ranking as a deployment that wants a GPU, one to two replicas
-    replicas          print how many ranking replicas run
+    replicas          print how many replicas the group of retrieval and ranking has: one to two, a GPU each
     spread            serve fused instead, two replicas, each of which wants a GPU: one on each node
     kill              kill the second node and everything that runs on it
 
@@ -21,42 +20,44 @@ import psutil
 from serving.config import (
     Autoscaling,
     CacheConfig,
-    DeploymentConfig,
-    DeploymentsConfig,
-    Placement,
-    PlacementConfig,
+    GroupConfig,
+    IngressConfig,
     ServeConfig,
 )
+
+ACCELERATED = "accelerated"
+"""The group of retrieval and ranking, and so its deployment."""
 
 STARTED_S = 60.0
 """Seconds for a node to join, or for replicas to run."""
 
 STEADY = 0.05
-"""Calls of a stage at a time, on average, from which a second replica is wanted. A dozen people who ask
+"""Calls of the group at a time, on average, from which a second replica is wanted. A dozen people who ask
 without a pause share one, and their ingress computes for longer than it lasts: 0.25 was at the limit."""
 
 QUICK = {"upscale_delay_s": 1.0, "downscale_delay_s": 3.0}
 """Seconds of sustained load before replicas are added or removed: a test does not wait two minutes."""
 
 
-def ranking(bundle: str) -> ServeConfig:
+def grouped(bundle: str) -> ServeConfig:
     scaling = Autoscaling(min_replicas=1, max_replicas=2, target_ongoing_requests=STEADY, **QUICK)
     return ServeConfig(
         bundle=bundle,
-        placement=PlacementConfig(ranking=Placement.DEPLOYMENT),
         cache=CacheConfig(items=0),
-        deployments=DeploymentsConfig(
-            ingress=DeploymentConfig(num_cpus=0, max_ongoing_requests=256),
-            ranking=DeploymentConfig(num_cpus=0, num_gpus=1, autoscaling=scaling),
-        ),
+        ingress=IngressConfig(num_cpus=0),
+        groups={
+            ACCELERATED: GroupConfig(
+                stages=("retrieval", "ranking"), num_cpus=0, num_gpus=1, autoscaling=scaling
+            )
+        },
     )
 
 
 def spread(bundle: str) -> ServeConfig:
     """A GPU each, so that no node can hold both replicas."""
     both = Autoscaling(min_replicas=2, max_replicas=2)
-    ingress = DeploymentConfig(num_cpus=0, num_gpus=1, max_ongoing_requests=256, autoscaling=both)
-    return ServeConfig(bundle=bundle, deployments=DeploymentsConfig(ingress=ingress))
+    ingress = IngressConfig(num_cpus=0, num_gpus=1, autoscaling=both)
+    return ServeConfig(bundle=bundle, ingress=ingress)
 
 
 def running_replicas(deployment: str) -> int:
@@ -110,7 +111,7 @@ def main(bundle: str, home: str, redis_url: str, port: str) -> None:
 
     settings = Settings(port=int(port), home=Path(home), redis_url=redis_url)
     with (
-        running(ranking(bundle), settings, num_gpus=1) as run,
+        running(grouped(bundle), settings, num_gpus=1) as run,
         joined_ray(run.ray_address),
         second_node() as node,
     ):
@@ -123,7 +124,7 @@ def main(bundle: str, home: str, redis_url: str, port: str) -> None:
 def obey(command: str, bundle: str, node: subprocess.Popen[bytes]) -> dict[str, object]:
     match command:
         case "replicas":
-            return {"ranking": running_replicas("ranking")}
+            return {ACCELERATED: running_replicas(ACCELERATED)}
         case "spread":
             import ray
             from ray import serve

@@ -59,7 +59,7 @@ def nodes(
         yield Nodes(said["url"], process)
 
 
-def test_ranking_scales_to_its_most_under_load_and_back(nodes: Nodes, user_ids: Path) -> None:
+def test_a_group_scales_to_its_most_under_load_and_back(nodes: Nodes, user_ids: Path) -> None:
     stop = threading.Event()
     known = user_ids.read_text(encoding="utf-8").split()[0]  # nobody else's items are ranked
 
@@ -68,20 +68,20 @@ def test_ranking_scales_to_its_most_under_load_and_back(nodes: Nodes, user_ids: 
             while not stop.is_set():
                 client.post("/v1/recommendations", json={"user_id": known})
 
-    assert nodes.say("replicas") == {"ranking": 1}
+    assert nodes.say("replicas") == {"accelerated": 1}
     with ThreadPoolExecutor(12) as people:
         for _ in range(12):
             people.submit(ask)
         try:
-            until_ranking(nodes, 2)
+            until_running(nodes, 2)
         finally:
             stop.set()
-    until_ranking(nodes, 1)
+    until_running(nodes, 1)
 
 
-def until_ranking(nodes: Nodes, wanted: int) -> None:
+def until_running(nodes: Nodes, wanted: int) -> None:
     end = time.monotonic() + SCALED_S
-    while (found := nodes.say("replicas")["ranking"]) != wanted:
+    while (found := nodes.say("replicas")["accelerated"]) != wanted:
         assert time.monotonic() < end, f"{found} replicas, not {wanted}, after {SCALED_S:g} s"
         time.sleep(0.5)
 

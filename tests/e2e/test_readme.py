@@ -160,7 +160,7 @@ def test_the_settings_table_is_the_code() -> None:
 def test_the_configuration_example_is_one() -> None:
     [example] = blocks("yaml")
     config = ServeConfig.model_validate({"bundle": "x", **yaml.safe_load(example)})
-    assert config.deployments.ranking.autoscaling.max_replicas == 4
+    assert config.groups["accelerated"].autoscaling.max_replicas == 4
 
 
 def test_every_command_it_names_is_one() -> None:

@@ -90,7 +90,7 @@ def test_similar_items_and_ranking_answer(client: httpx.Client, users: list[str]
     assert {item["id"] for item in ranked.json()["items"]} == set(ids)
 
 
-def test_both_placements_give_equal_answers(client: httpx.Client, users: list[str]) -> None:
+def test_in_groups_and_in_the_ingress_answers_are_equal(client: httpx.Client, users: list[str]) -> None:
     ids = [item["id"] for item in whole(client, user_id=users[0], count=20)["items"]]
     bodies: list[dict[str, Any]] = [{"user_id": user, "count": 20, "explain": True} for user in users[:40]]
     bodies += [{"session": {"events": [{"item_id": id_}]}, "count": 10, "explain": True} for id_ in ids[:10]]
@@ -138,7 +138,7 @@ def _said(reason: dict[str, Any]) -> tuple[Any, ...]:
     return reason["sentence"], reason["anchor"], terms
 
 
-def test_a_stage_that_asks_for_a_gpu_gets_one(cluster: Any) -> None:
+def test_a_group_that_asks_for_a_gpu_gets_one(cluster: Any) -> None:
     assert cluster.gpus_in_use == 1
 
 
@@ -211,21 +211,21 @@ def test_with_redis_hanging_answers_go_on_without_features(
 def test_with_its_ranker_killed_answers_come_in_retrieval_order_until_a_new_one_is_there(
     client: httpx.Client, users: list[str], cluster: Any
 ) -> None:
-    [ranker] = _replicas(cluster.process, "ranking")
+    [ranker] = _replicas(cluster.process, "accelerated")
     ranker.kill()
     end = time.monotonic() + RECOVERY_S
     while time.monotonic() < end:
         answer = recommend(client, user_id=users[0])
         assert answer["items"]
-        if not answer["degraded"] and ranker not in _replicas(cluster.process, "ranking"):
+        if not answer["degraded"] and ranker not in _replicas(cluster.process, "accelerated"):
             return
     pytest.fail("no new ranker took over")
 
 
-def _replicas(process: subprocess.Popen[str], stage: str) -> list[psutil.Process]:
-    """The stage's replicas; Ray writes what a process is into its title."""
+def _replicas(process: subprocess.Popen[str], group: str) -> list[psutil.Process]:
+    """The group's replicas; Ray writes what a process is into its title."""
     below = psutil.Process(process.pid).children(recursive=True)
-    return [each for each in below if _title(each).startswith("ray::ServeReplica") and stage in _title(each)]
+    return [each for each in below if _title(each).startswith("ray::ServeReplica") and group in _title(each)]
 
 
 def _title(process: psutil.Process) -> str:

@@ -1,17 +1,18 @@
-"""What `marquee serve` says when it answers."""
+"""What `marquee serve` says when it answers, and of a configuration that it refuses."""
 
 from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from features.store import OnlineStoreError
-from serving.cli import _somebody, banner
-from serving.settings import Settings
+from serving.cli import _config, _somebody, banner
+from serving.settings import SettingError, Settings
 
 ids = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), min_size=1, max_size=12)
 
@@ -35,3 +36,18 @@ def test_it_names_somebody_whom_the_features_know(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("features.known_user.known_user", look)
     assert _somebody("redis://127.0.0.1:1/0") == (known or "USER_ID")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("placement: {ranking: deployment}", "{file}: `placement` is now `groups`"),
+        ("groups: {a: {stages: [search]}}", "{file}: groups.a.stages.0: Input should be 'retrieval'"),
+    ],
+)
+def test_a_configuration_that_is_refused_says_where_and_why(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingError) as refused:
+        _config(file, "bundle", Settings())
+    assert str(refused.value).startswith(said.format(file=file))

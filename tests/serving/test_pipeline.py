@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.config import Budgets
+from serving.config import BatchingConfig, Budgets
 from serving.diversity.mmr import MMRSelector
 from serving.expressions import CatalogueFilter
 from serving.filters import DuplicateFilter, Eligibility, EligibleFilter, hidden
@@ -278,7 +278,7 @@ def test_requests_of_the_same_moment_are_one_batch_of_a_bounded_size() -> None:
             batches.append(len(queries))
             return super().retrieve(queries)
 
-    asked = simple(Watching("s", batch=batch_of([1])), budgets=Budgets(max_batch=4), here=Here(POOL))
+    asked = simple(Watching("s", batch=batch_of([1])), batching=BatchingConfig(max_batch=4), here=Here(POOL))
     answered(asked, *(query_of(user_id=f"u{n}") for n in range(10)))
     assert sum(batches) == 10
     assert max(batches) == 4
@@ -287,7 +287,9 @@ def test_requests_of_the_same_moment_are_one_batch_of_a_bounded_size() -> None:
 def test_a_request_waits_for_others_no_longer_than_it_has_time() -> None:
     """While a batch is computed, which takes longer than this request has: it goes at once, alone."""
     slow = FixedSource("s", batch=batch_of([1]), fault=lasts(0.15))
-    asked = simple(slow, budgets=Budgets(source=1_000, max_wait_ms=500), here=Here(POOL))
+    asked = simple(
+        slow, budgets=Budgets(source=1_000), batching=BatchingConfig(max_wait_ms=500), here=Here(POOL)
+    )
 
     async def both() -> Recommendation:
         first = asyncio.create_task(asked.run(query_of(user_id="first")))

@@ -20,7 +20,7 @@ from loadtests.bench import processes
 from loadtests.bench.peers.environments import ROOT, NoEnvironment, environment
 from loadtests.bench.peers.fastapi_app import BATCHED
 from loadtests.bench.peers.host import PATH, patient
-from serving.config import Placement, PlacementConfig, ServeConfig
+from serving.config import GroupConfig, ServeConfig
 
 FUSED, APART = "Marquee", "Marquee, retrieval and ranking apart"
 FASTAPI, FASTAPI_BATCHED = "FastAPI", "FastAPI + Marquee's batching"
@@ -105,8 +105,8 @@ class Arms:
         return self._marquee(FUSED, patient(str(self._bundle)))
 
     def apart(self) -> Arm:
-        apart = PlacementConfig(retrieval=Placement.DEPLOYMENT, ranking=Placement.DEPLOYMENT)
-        return self._marquee(APART, patient(str(self._bundle)).model_copy(update={"placement": apart}))
+        groups = {"accelerated": GroupConfig(stages=("retrieval", "ranking"))}
+        return self._marquee(APART, patient(str(self._bundle)).model_copy(update={"groups": groups}))
 
     def fastapi(self) -> Arm:
         return self._peer(FASTAPI, "fastapi_app")
@@ -146,8 +146,6 @@ class Arms:
 
 def _surviving(config: ServeConfig) -> ServeConfig:
     """With health checks that suspension does not fail."""
-    sizes = {
-        stage: size.model_copy(update={"health_check_timeout_s": SUSPENDED_S})
-        for stage, size in config.deployments
-    }
-    return config.model_copy(update={"deployments": config.deployments.model_copy(update=sizes)})
+    patience = {"health_check_timeout_s": SUSPENDED_S}
+    groups = {name: group.model_copy(update=patience) for name, group in config.groups.items()}
+    return config.model_copy(update={"ingress": config.ingress.model_copy(update=patience), "groups": groups})

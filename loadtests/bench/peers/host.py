@@ -39,8 +39,7 @@ PATH = "/v1/recommendations"
 def patient(bundle: str) -> ServeConfig:
     """The configuration of every arm, Marquee's included: its defaults, with budgets that are never used up
     and without a cache of answers, as no peer has one. Users' rows are kept in every arm."""
-    parts = ("request", "request_max", "features", "source", "ranker", "diversity", "explainer")
-    budgets = Budgets(**dict.fromkeys(parts, PATIENCE_MS))
+    budgets = Budgets(**dict.fromkeys(Budgets.model_fields, PATIENCE_MS))
     return ServeConfig(bundle=bundle, budgets=budgets, cache=CacheConfig(items=0))
 
 
@@ -179,7 +178,7 @@ def host(bundle: str, redis_url: str) -> Host:
     server without batching runs."""
     one_thread()
     config, contents = patient(bundle), read_bundle(bundle)
-    alone = config.model_copy(update={"budgets": config.budgets.model_copy(update={"max_batch": 1})})
+    alone = config.model_copy(update={"batching": config.batching.model_copy(update={"max_batch": 1})})
     store = CachingStore(FeastOnlineStore(contents.schema, redis_url), redis_url, config.cache.rows)
     return Host(config, compose(contents, store, alone), store)
 

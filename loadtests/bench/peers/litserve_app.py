@@ -26,7 +26,7 @@ class Recommend(litserve.LitAPI):  # type: ignore[misc] # it has no types
     """LitServe gives lists to a synchronous `predict` alone, so the pipeline has an event loop of its own."""
 
     def __init__(self, bundle: str, redis_url: str) -> None:
-        super().__init__(api_path=PATH, max_batch_size=patient(bundle).budgets.max_batch)
+        super().__init__(api_path=PATH, max_batch_size=patient(bundle).batching.max_batch)
         self._bundle, self._redis_url = bundle, redis_url
         self._host: Host
         self._runner: asyncio.Runner

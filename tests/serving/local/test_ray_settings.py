@@ -5,17 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.config import (
-    Autoscaling,
-    DeploymentConfig,
-    DeploymentsConfig,
-    Placement,
-    PlacementConfig,
-    ServeConfig,
-)
-from serving.local.ray_settings import LOGICAL_CPUS, environment, fitted, ray_environment
-
-EVERYWHERE = dict.fromkeys(("retrieval", "ranking", "diversity", "explain"), Placement.DEPLOYMENT)
+from serving.config import Autoscaling, GroupConfig, IngressConfig, ServeConfig
+from serving.local.ray_settings import LOGICAL_CPUS, environment, fitted, ray_environment, sizes
 
 
 def test_two_runs_have_neither_ports_nor_files_nor_tokens_in_common(tmp_path: Path) -> None:
@@ -46,11 +37,18 @@ def test_a_configuration_that_fits_is_left_alone() -> None:
 
 @pytest.mark.parametrize("replicas", [1, 3])
 def test_every_replica_of_a_distributed_application_fits_on_one_machine(replicas: int) -> None:
-    size = DeploymentConfig(num_cpus=1, num_gpus=1, autoscaling=Autoscaling(max_replicas=replicas))
-    sizes = DeploymentsConfig(ingress=size, retrieval=size, ranking=size, diversity=size, explain=size)
-    config = fitted(
-        ServeConfig(bundle="b", placement=PlacementConfig(**EVERYWHERE), deployments=sizes), LOGICAL_CPUS
+    scaling = Autoscaling(max_replicas=replicas)
+    config = ServeConfig(
+        bundle="b",
+        ingress=IngressConfig(num_gpus=1, autoscaling=scaling),
+        groups={
+            "accelerated": GroupConfig(stages=("retrieval", "ranking"), num_gpus=1, autoscaling=scaling),
+            "after": GroupConfig(stages=("diversity", "explain"), num_gpus=1, autoscaling=scaling),
+        },
     )
-    each = [getattr(config.deployments, name) for name in ("ingress", *EVERYWHERE)]
+    each = sizes(fit := fitted(config, LOGICAL_CPUS))
     assert 0 < sum(one.num_cpus * replicas for one in each) <= LOGICAL_CPUS
     assert {one.num_gpus for one in each} == {1}
+    assert {name: group.stages for name, group in fit.groups.items()} == {
+        name: group.stages for name, group in config.groups.items()
+    }

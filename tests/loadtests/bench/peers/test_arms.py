@@ -7,7 +7,8 @@ from loadtests.bench.peers import arms as module
 from loadtests.bench.peers.arms import Arm, Arms
 from loadtests.bench.rounds import QUICK
 from loadtests.bench.suites.peers import choose
-from serving.config import Placement, ServeConfig
+from serving.config import ServeConfig
+from serving.local.ray_settings import sizes
 
 
 @pytest.fixture
@@ -21,16 +22,16 @@ def config(arm: Arm) -> ServeConfig:
 
 
 def test_marquee_has_one_replica_and_outlives_its_suspension(arms: Arms) -> None:
-    for _, size in config(arms.fused()).deployments:
+    for size in (*sizes(config(arms.fused())), *sizes(config(arms.apart()))):
         assert (size.autoscaling.min_replicas, size.autoscaling.max_replicas) == (1, 1)
         assert size.health_check_timeout_s == module.SUSPENDED_S
 
 
 def test_the_two_ways_to_run_marquee_differ_in_where_stages_are(arms: Arms) -> None:
     fused, apart = config(arms.fused()), config(arms.apart())
-    placed = {stage for stage, where in apart.placement if where is Placement.DEPLOYMENT}
-    assert placed == {"retrieval", "ranking"}
-    assert apart.model_copy(update={"placement": fused.placement}) == fused
+    [group] = apart.groups.values()
+    assert group.stages == ("retrieval", "ranking")
+    assert apart.model_copy(update={"groups": fused.groups}) == fused
 
 
 def test_the_two_ways_to_run_fastapi_differ_in_batching(arms: Arms) -> None:
