@@ -18,11 +18,14 @@ SCHEMA = Path(__file__).with_name("values.schema.json")
 
 
 def config_schema() -> dict[str, Any]:
-    """ServeConfig as a schema without references. `deployments` is left out: `stages` of the values makes it.
-    Nothing is required: the chart itself says that `bundle` is missing, and what to do."""
+    """ServeConfig as a schema without references. `ingress` and `groups` are left out, as `replicas` of the
+    values makes them. The chart itself says what to write instead of `placement`, and that `bundle` is
+    missing, so the one is let through and the other not required."""
     made = ServeConfig.model_json_schema()
     inlined: dict[str, Any] = _inlined(made, made["$defs"])
-    del inlined["properties"]["deployments"]
+    properties = inlined["properties"]
+    del properties["ingress"], properties["groups"]
+    properties["placement"] = {"description": "of earlier versions: the chart says what is written instead"}
     return {name: part for name, part in inlined.items() if name != "required"}
 
 

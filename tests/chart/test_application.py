@@ -16,7 +16,7 @@ from serving.config import ServeConfig
 from serving.deployments.ingress import Ingress
 from serving.traffic.desired import KEY
 from tests.chart.pods import pods
-from tests.chart.rendering import REQUIRED, Chart, Object
+from tests.chart.rendering import REQUIRED, ROOT, Chart, Object
 
 LEAST_GRACE_S = 90
 """Seconds between a pod's end being asked for and SIGKILL."""
@@ -48,9 +48,9 @@ def workers(service: dict[str, Any]) -> list[dict[str, Any]]:
     return groups
 
 
-def stages(config: ServeConfig) -> list[str]:
+def deployments(config: ServeConfig) -> list[str]:
     """Names of the deployments that the application has with this configuration."""
-    return [Ingress.__name__, *config.apart]
+    return [Ingress.__name__, *config.groups]
 
 
 def test_ray_serve_takes_the_whole_configuration(service: dict[str, Any]) -> None:
@@ -73,7 +73,38 @@ def test_each_deployment_of_the_application_is_sized_once(
     application: dict[str, Any], config: ServeConfig
 ) -> None:
     """One that the application does not have would stop Serve's deploy."""
-    assert [each["name"] for each in application["deployments"]] == stages(config)
+    assert [each["name"] for each in application["deployments"]] == deployments(config)
+
+
+def test_a_group_differs_from_the_defaults_where_it_says_so(chart: Chart) -> None:
+    """A 0 included, which Helm's own `merge` would take for nothing."""
+    flags = [
+        f"--set=replicas.groups.{given}"
+        for given in (
+            "a.stages={ranking,retrieval}", "a.num_cpus=2", "a.autoscaling_config.upscale_delay_s=0",
+            "b.stages={explain}",
+        )
+    ]  # fmt: skip
+    found = chart.one("RayService", *REQUIRED, *flags)
+    [application] = yaml.safe_load(found["spec"]["serveConfigV2"])["applications"]
+    groups = ServeConfig.model_validate(application["args"]).groups
+    assert {name: (group.stages, group.num_cpus) for name, group in groups.items()} == {
+        "a": (("retrieval", "ranking"), 2),
+        "b": (("explain",), 1),
+    }
+    _, a, b = application["deployments"]
+    assert (a["name"], b["name"]) == ("a", "b")
+    assert a["autoscaling_config"] == {**b["autoscaling_config"], "upscale_delay_s": 0}
+    assert b["autoscaling_config"]["upscale_delay_s"] > 0
+
+
+def test_no_environment_asks_for_gpus_to_serve() -> None:
+    """Until a stage computes on one."""
+    for path in (ROOT / "k8s" / "environments").glob("*.yaml"):
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        groups = values.get("replicas", {}).get("groups", {})
+        assert all(group.get("num_gpus", 0) == 0 for group in groups.values()), path
+        assert not values["workers"].get("gpu", {}).get("enabled", False), path
 
 
 def test_serve_knows_nothing_of_traffic_and_every_worker_mounts_its_object(
@@ -142,7 +173,7 @@ def test_all_replicas_fit_the_workers(
     application: dict[str, Any], config: ServeConfig, workers: list[dict[str, Any]], replicas: str
 ) -> None:
     """Else some would wait for ever, and with them the upgrade that waits for their health."""
-    sizes = [config.deployments.ingress, *(size for _, size in config.apart.values())]
+    sizes = [config.ingress, *config.groups.values()]
     counts = [each["autoscaling_config"][f"{replicas}_replicas"] for each in application["deployments"]]
     cores, gpus = capacity(workers, f"{replicas}Replicas")
     pairs = list(zip(sizes, counts, strict=True))

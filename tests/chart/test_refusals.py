@@ -11,19 +11,23 @@ GATEWAY = ("--set=gateway.enabled=true", "--set=gateway.className=istio", ENTRY)
 
 SCHEMA = {
     # what is said wrongly: (the flag, what the message names)
-    "an unknown key": ("--set=replicas=3", "replicas"),
+    "an unknown key": ("--set=replicaCount=3", "replicaCount"),
     "an unknown key deep inside": ("--set=workers.cpu.minReplica=3", "minReplica"),
     "an unknown key of ServeConfig": ("--set=config.buget.request=300", "buget"),
     "an unknown key inside ServeConfig": ("--set=config.budgets.rankr=300", "rankr"),
     "text for a number": ("--set-string=workers.cpu.minReplicas=two", "minReplicas"),
     "a number for a switch": ("--set=networkPolicy.enabled=1", "networkPolicy/enabled"),
     "a percentage of pods": ("--set-string=workers.cpu.podDisruptionBudget.minAvailable=50%", "minAvailable"),
-    "no replica at all": ("--set=stages.ingress.autoscaling_config.min_replicas=0", "min_replicas"),
+    "no replica at all": ("--set=replicas.ingress.autoscaling_config.min_replicas=0", "min_replicas"),
     "a grace period that is too short": ("--set=serve.terminationGracePeriodSeconds=30", "termination"),
     "a port out of range": ("--set=redis.external.port=70000", "port"),
     "a share above one": ("--set=tracing.sampleRatio=5", "sampleRatio"),
     "a store that there is not": ("--set=bundleStore.type=ftp", "bundleStore/type"),
-    "a stage in a place that there is not": ("--set=config.placement.ranking=moon", "placement/ranking"),
+    "a stage that there is not": ("--set=replicas.groups.a.stages={search}", "groups/a/stages/0"),
+    "a group of nothing": ("--set-json=replicas.groups.a.stages=[]", "groups/a/stages"),
+    "a group that names no stages": ("--set=replicas.groups.a.num_gpus=1", "groups/a"),
+    "an unknown key of a group": ('--set-json=replicas.groups.a={"stages":["ranking"],"gpus":1}', "gpus"),
+    "an unknown key of the ingress": ("--set=replicas.ingress.stages={ranking}", "replicas/ingress"),
     "a strength out of range": ("--set=config.diversity.strength=2", "strength"),
     "a schedule that is none": ("--set=retrain.schedule=nightly", "schedule"),
     "a digest that is none": ("--set=image.digest=sha256:abc", "digest"),
@@ -55,12 +59,39 @@ TOGETHER = {
     "a bundle of another store": (("--set=config.bundle=/bundles/first",), "bundleStore.type"),
     "no password for Redis": (("--set=redis.existingSecret=",), "kubectl create secret generic"),
     "an external Redis without a host": (("--set=redis.external.enabled=true",), "redis.external.host"),
-    "a stage on GPUs that are not there": (
-        ("--set=config.placement.ranking=deployment", "--set=stages.ranking.num_gpus=1"),
-        "workers.gpu.enabled=true",
+    "a group on GPUs that are not there": (
+        ("--set=replicas.groups.a.stages={ranking}", "--set=replicas.groups.a.num_gpus=1"),
+        "replicas.groups.a.num_gpus is above 0 without GPU workers: set workers.gpu.enabled=true",
+    ),
+    "a group smaller at most than at least": (
+        (
+            "--set=replicas.groups.a.stages={ranking}",
+            "--set=replicas.groups.a.autoscaling_config.max_replicas=1",
+        ),
+        "replicas.groups.a.autoscaling_config: min_replicas is above max_replicas",
+    ),
+    "a group named as the ingress": (
+        ("--set=replicas.groups.Ingress.stages={ranking}",),
+        'a group cannot be named "Ingress"',
+    ),
+    "a group named as no deployment can be": (
+        ("--set=replicas.groups.a#b.stages={ranking}",),
+        'a group cannot be named "a#b"',
+    ),
+    "a stage in two groups": (
+        ("--set=replicas.groups.a.stages={retrieval,ranking}", "--set=replicas.groups.b.stages={ranking}"),
+        "ranking is in replicas.groups.a and replicas.groups.b: leave it in one",
+    ),
+    "the stages of an earlier version": (
+        ("--set=stages.ingress.num_cpus=1",),
+        "stages is now replicas: write stages.ingress as replicas.ingress",
+    ),
+    "the placement of an earlier version": (
+        ("--set=config.placement.ranking=deployment",),
+        "config.placement is now replicas.groups",
     ),
     "more replicas at least than at most": (
-        ("--set=stages.ingress.autoscaling_config.min_replicas=20",),
+        ("--set=replicas.ingress.autoscaling_config.min_replicas=20",),
         "min_replicas is above max_replicas",
     ),
     "more workers at least than at most": (("--set=workers.cpu.minReplicas=20",), "above maxReplicas"),
@@ -105,7 +136,16 @@ def test_every_fault_is_told_at_once(chart: Chart) -> None:
 def test_every_level_of_the_values_refuses_unknown_keys(chart: Chart) -> None:
     """One unknown key in each group of the chart's own, all at once: each is named."""
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    free = {"nodeSelector", "resources", "affinity", "podAnnotations", "podLabels", "annotations", "labels"}
+    free = {
+        "nodeSelector",
+        "resources",
+        "affinity",
+        "podAnnotations",
+        "podLabels",
+        "annotations",
+        "labels",
+        "groups",
+    }
 
     def groups(node: object, path: str = "") -> list[str]:
         if not isinstance(node, dict):
@@ -132,5 +172,6 @@ def test_the_flags_break_values_that_exist() -> None:
         node = values
         for key in flag.split("=")[1].split("."):
             node = node.get(key) if isinstance(node, dict) else None
-        # ServeConfig's fields have their defaults there, and not in values.yaml.
-        assert (node is None) == case.startswith("an unknown key") or "=config." in flag, case
+        # ServeConfig's fields have their defaults there, and not in values.yaml; groups are named freely.
+        elsewhere = "=config." in flag or "=replicas.groups." in flag
+        assert (node is None) == case.startswith("an unknown key") or elsewhere, case

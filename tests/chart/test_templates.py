@@ -199,7 +199,7 @@ def test_no_value_is_left_without_a_use() -> None:
     """Each top-level value, and each below it, stands in some template by its last name or its group's."""
     used = "\n".join(path.read_text() for path in (CHART / "templates").rglob("*") if path.is_file())
     values = yaml.safe_load(Path(CHART / "values.yaml").read_text())
-    handed_on = {"resources", "config", "stages", "nodeSelector", "operatorFrom"}  # whole, with toYaml
+    handed_on = {"resources", "config", "replicas", "nodeSelector", "operatorFrom"}  # whole, with toYaml
     for path in leaves(values):
         if not handed_on & set(path):
             assert path[-1] in used, ".".join(path)

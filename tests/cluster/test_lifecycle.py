@@ -68,7 +68,7 @@ def test_two_upgrades_and_a_rollback_need_no_force_and_reach_the_running_cluster
 def test_a_stage_that_needs_more_gets_it_and_gives_it_back(living: Living) -> None:
     release = living.release
     more = ["workers.cpu.maxReplicas=3"]
-    more += [f"stages.ingress.autoscaling_config.{each}_replicas=3" for each in ("min", "max")]
+    more += [f"replicas.ingress.autoscaling_config.{each}_replicas=3" for each in ("min", "max")]
     with unnoticed(living):
         release.upgrade(*SMALL, CLAIM, *more, wait=False)
         settled(release, 3)
@@ -110,7 +110,7 @@ def test_a_node_is_drained_of_its_worker_under_load(living: Living) -> None:
 def test_a_worker_that_has_no_replica_hinders_nobody(living: Living) -> None:
     """It is not Ready, so that it is sent no request, and a drain does not wait for it."""
     release = living.release
-    one = [f"stages.ingress.autoscaling_config.{each}_replicas=1" for each in ("min", "max")]
+    one = [f"replicas.ingress.autoscaling_config.{each}_replicas=1" for each in ("min", "max")]
     with unnoticed(living):
         release.upgrade(*SMALL, CLAIM, *one, wait=False)
         settled(release, 1)

@@ -11,25 +11,28 @@
 /var/run/marquee/{{ include "marquee.trafficObject" . }}
 {{- end -}}
 
-{{/* Stage of the values → name of its deployment, of those that have replicas, ingress first. */}}
-{{- define "marquee.stages" -}}
-{{- $stages := list (dict "stage" "ingress" "deployment" "Ingress") -}}
-{{- range $stage := list "retrieval" "ranking" "diversity" "explain" -}}
-{{- if eq (index $.Values.config.placement $stage) "deployment" -}}
-{{- $stages = append $stages (dict "stage" $stage "deployment" $stage) -}}
+{{/* Each deployment, ingress first: its name, where in the values its size is (for messages), its size, and the
+     stages of a group. Defaults are laid under a group key by key, as `merge` takes a 0 for nothing. */}}
+{{- define "marquee.deployments" -}}
+{{- $found := list (dict "name" "Ingress" "at" "replicas.ingress" "size" .Values.replicas.ingress) -}}
+{{- range $name, $group := .Values.replicas.groups -}}
+{{- $size := deepCopy $.Values.replicas.groupDefaults -}}
+{{- range $key, $value := omit $group "stages" "autoscaling_config" -}}{{- $_ := set $size $key $value -}}{{- end -}}
+{{- range $key, $value := $group.autoscaling_config -}}{{- $_ := set $size.autoscaling_config $key $value -}}{{- end -}}
+{{- $found = append $found (dict "name" $name "at" (printf "replicas.groups.%s" $name) "size" $size "stages" $group.stages) -}}
 {{- end -}}
-{{- end -}}
-{{- dict "stages" $stages | toJson -}}
+{{- dict "deployments" $found | toJson -}}
 {{- end -}}
 
 {{/* Serve's configuration. Cores and GPUs go through `args`: `ray_actor_options` here would replace those of the
      application whole, and with them the folder in which replicas add up their metrics. */}}
 {{- define "marquee.serveConfig" -}}
-{{- $stages := (include "marquee.stages" . | fromJson).stages -}}
-{{- $actors := dict -}}
-{{- range $stages -}}
-{{- $_ := set $actors .stage (pick (index $.Values.stages .stage) "num_cpus" "num_gpus") -}}
+{{- $deployments := (include "marquee.deployments" . | fromJson).deployments -}}
+{{- $groups := dict -}}
+{{- range rest $deployments -}}
+{{- $_ := set $groups .name (set (pick .size "num_cpus" "num_gpus") "stages" .stages) -}}
 {{- end -}}
+{{- $ingress := pick .Values.replicas.ingress "num_cpus" "num_gpus" -}}
 proxy_location: EveryNode
 http_options:
   host: 0.0.0.0
@@ -44,10 +47,10 @@ applications:
     route_prefix: /
     import_path: serving.app:build
     args:
-      {{- merge (dict "traffic_file" (printf "%s/traffic.json" (include "marquee.trafficFolder" .)) "deployments" $actors) (deepCopy .Values.config) | toYaml | nindent 6 }}
+      {{- merge (dict "traffic_file" (printf "%s/traffic.json" (include "marquee.trafficFolder" .)) "ingress" $ingress "groups" $groups) (deepCopy .Values.config) | toYaml | nindent 6 }}
     deployments:
-      {{- range $stages }}
-      - name: {{ .deployment }}
-        {{- omit (index $.Values.stages .stage) "num_cpus" "num_gpus" | toYaml | nindent 8 }}
+      {{- range $deployments }}
+      - name: {{ .name }}
+        {{- omit .size "num_cpus" "num_gpus" | toYaml | nindent 8 }}
       {{- end }}
 {{- end -}}

@@ -24,19 +24,37 @@
 {{- else if not (or $v.redis.external.enabled $v.redis.existingSecret) -}}
 {{- $faults = append $faults (printf "redis.existingSecret is empty: make a Secret with a password and name it. %s; then --set redis.existingSecret=marquee-redis" $secret) -}}
 {{- end -}}
-{{- range (include "marquee.stages" . | fromJson).stages -}}
-{{- $size := index $v.stages .stage -}}
+{{- if $v.stages -}}
+{{- $faults = append $faults "stages is now replicas: write stages.ingress as replicas.ingress, and the other stages as groups, e.g. replicas.groups.accelerated.stages={retrieval,ranking}" -}}
+{{- end -}}
+{{- if $v.config.placement -}}
+{{- $faults = append $faults "config.placement is now replicas.groups: name the stages that have replicas of their own there, e.g. replicas.groups.accelerated.stages={retrieval,ranking}; a stage in no group runs in the ingress" -}}
+{{- end -}}
+{{- range $name := keys $v.replicas.groups | sortAlpha -}}
+{{- if or (not (regexMatch "^[A-Za-z][A-Za-z0-9_-]{0,62}$" $name)) (eq (lower $name) "ingress") -}}
+{{- $faults = append $faults (printf "replicas.groups: a group cannot be named %q: use a letter, then up to 62 letters, digits, - or _, and not the ingress's own name" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- $groupOf := dict -}}
+{{- range (include "marquee.deployments" . | fromJson).deployments -}}
+{{- $size := .size -}}{{- $name := .name -}}
+{{- range .stages -}}
+{{- if hasKey $groupOf . -}}
+{{- $faults = append $faults (printf "%s is in replicas.groups.%s and replicas.groups.%s: leave it in one" . (index $groupOf .) $name) -}}
+{{- end -}}
+{{- $_ := set $groupOf . $name -}}
+{{- end -}}
 {{- if and (gt (float64 $size.num_gpus) 0.0) (not $v.workers.gpu.enabled) -}}
-{{- $faults = append $faults (printf "stages.%s.num_gpus is above 0 without GPU workers: set workers.gpu.enabled=true" .stage) -}}
+{{- $faults = append $faults (printf "%s.num_gpus is above 0 without GPU workers: set workers.gpu.enabled=true" .at) -}}
 {{- end -}}
 {{- if gt (int $size.autoscaling_config.min_replicas) (int $size.autoscaling_config.max_replicas) -}}
-{{- $faults = append $faults (printf "stages.%s.autoscaling_config: min_replicas is above max_replicas" .stage) -}}
+{{- $faults = append $faults (printf "%s.autoscaling_config: min_replicas is above max_replicas" .at) -}}
 {{- end -}}
 {{- if le (float64 $size.autoscaling_config.look_back_period_s) (default 10 $size.autoscaling_config.metrics_interval_s | float64) -}}
-{{- $faults = append $faults (printf "stages.%s.autoscaling_config.look_back_period_s must be above metrics_interval_s, which is 10 where it is not set" .stage) -}}
+{{- $faults = append $faults (printf "%s.autoscaling_config.look_back_period_s must be above metrics_interval_s, which is 10 where it is not set" .at) -}}
 {{- end -}}
 {{- if gt (float64 $size.autoscaling_config.target_ongoing_requests) (float64 $size.max_ongoing_requests) -}}
-{{- $faults = append $faults (printf "stages.%s: target_ongoing_requests is above max_ongoing_requests, so it would never scale up" .stage) -}}
+{{- $faults = append $faults (printf "%s: target_ongoing_requests is above max_ongoing_requests, so it would never scale up" .at) -}}
 {{- end -}}
 {{- end -}}
 {{- range $name, $group := $v.workers -}}
