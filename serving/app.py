@@ -44,7 +44,7 @@ def application(config: ServeConfig, traffic: Traffic | None) -> Application:
     version = _digest(config)
     groups = {
         group.stages: _deployment(StageReplica, name, version, **options(group), user_config=rollout).bind(
-            config, group.stages
+            config, group.stages, group.runtime
         )
         for name, group in config.groups.items()
     }

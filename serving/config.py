@@ -19,6 +19,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from serving.runtime_options import RuntimeName, RuntimeOptions
+
 MAX_BUNDLES = 8
 """Bundles in traffic at a time. Each keeps its models in the memory of every replica: production, a canary
 and a shadow are three, more is an experiment, and many more a mistake."""
@@ -142,7 +144,13 @@ class DeploymentConfig(_Model):
     """The replicas of one deployment. Ray's own defaults (no queue limit, no request timeout) are unsafe."""
 
     num_cpus: NonNegativeFloat = Field(1, description="cores Ray reserves a replica")
-    num_gpus: NonNegativeFloat = Field(0, description="GPUs Ray reserves a replica")
+    num_gpus: NonNegativeFloat = Field(
+        0, description="GPUs Ray reserves a replica; only for `runtime: torch`, as no other uses one"
+    )
+    runtime: RuntimeName = Field(
+        RuntimeName.ONNX,
+        description="where networks of its stages are computed: onnx (CPU), torch (a GPU), triton (a server)",
+    )
     max_ongoing_requests: PositiveInt = Field(
         8, description="calls in one replica at a time, each of up to `batching.max_batch` requests"
     )
@@ -151,6 +159,17 @@ class DeploymentConfig(_Model):
     health_check_period_s: PositiveFloat = Field(5, description="s between two health checks")
     health_check_timeout_s: PositiveFloat = Field(10, description="s before a silent replica is replaced")
     autoscaling: Autoscaling = Autoscaling()
+
+    @model_validator(mode="after")
+    def _no_idle_gpu(self) -> Self:
+        if self.num_gpus and self.runtime is not RuntimeName.TORCH:
+            raise PydanticCustomError(
+                "idle_gpu",
+                "num_gpus asks for a GPU that runtime {runtime} does not use: set runtime: torch, or "
+                "num_gpus: 0",
+                {"runtime": self.runtime.value},
+            )
+        return self
 
 
 class IngressConfig(DeploymentConfig):
@@ -223,6 +242,7 @@ class ServeConfig(_Model):
         default_factory=dict,
         description="name of a deployment → the stages it runs and its size; other stages run in the ingress",
     )
+    runtimes: RuntimeOptions = RuntimeOptions()
     retrieval: RetrievalConfig = RetrievalConfig()
     diversity: DiversityConfig = DiversityConfig()
     explain: ExplainConfig = ExplainConfig()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from training.feedback import Feedback
 
-FORMAT = 2
+FORMAT = 3
 """Raised when a reader of the previous format could misread a bundle."""
 
 FILE_NAME, POINTER = "manifest.json", "LATEST"

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,9 +26,12 @@ from serving.deployments.stage_client import StageClient, Stages
 from serving.engine import Engine
 from serving.errors import ServingError, Unavailable
 from serving.http.wire import recommendation_body
+from serving.observe import losses
 from serving.observe.metrics import NullRecorder, Recorder
 from serving.pipeline import Pipeline
 from serving.program import THREADS, Here, Runner
+from serving.runtime.factory import runtime
+from serving.runtime.protocol import Runtime
 from serving.steps import FEATURES
 from serving.types import Diversity, History, Query
 from training.bundle import Bundle, read_bundle
@@ -85,6 +89,11 @@ class EngineLoader:
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "stages"))
     _store: tuple[str, OnlineStore] | None = field(default=None, repr=False)
 
+    @cached_property
+    def _networks(self) -> Runtime:
+        name = self.config.ingress.runtime
+        return runtime(name, self.config.runtimes, losses.of_runtime(name, self.recorder.lost))
+
     async def load(self, url: str, *, whole: bool) -> Engine:
         """The engine over the bundle at `url`.
 
@@ -130,7 +139,7 @@ class EngineLoader:
             return {stage: client for group, client in clients.items() for stage in group}
 
         placement = Placement(here, Here(self._pool), elsewhere)
-        return compose(bundle, store, self.config, self.recorder, placement)
+        return compose(bundle, store, self.config, self.recorder, placement, self._networks)
 
 
 def _online_fingerprint(redis_url: str) -> str | None:

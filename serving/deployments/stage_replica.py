@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from serving.config import ServeConfig
 from serving.deployments.replica import follower, observed, one_thread, reconfigured, reporting
 from serving.deployments.stage_client import Outcome, Stages, received
+from serving.observe import losses
 from serving.program import THREADS
+from serving.runtime_options import RuntimeName
 from serving.traffic.table import InService
 from training.bundle import read_bundle
 
@@ -22,14 +24,18 @@ if TYPE_CHECKING:
 class StageReplica:
     """Plain; `serving.app` makes deployments of it."""
 
-    def __init__(self, config: ServeConfig, stages: Stages) -> None:
+    def __init__(self, config: ServeConfig, stages: Stages, runtime: RuntimeName = RuntimeName.ONNX) -> None:
         """Args:
         stages: those of `serving.build.STAGES` that it runs.
+        runtime: where their networks are computed.
         """
+        from serving.runtime.factory import runtime as made  # here, so that who deploys the class need not
+
         one_thread()
         observed(config)
         self._config, self._stages = config, stages
         self._pool = ThreadPoolExecutor(THREADS, "stages")
+        self._networks = made(runtime, config.runtimes, losses.of_runtime(runtime))
         self._service: InService[Engine] = InService(self._load)
         self._following = follower(self._service, config)
         self._reporting: asyncio.Task[None] | None = None
@@ -58,4 +64,4 @@ class StageReplica:
         from serving.program import Here
 
         placement = Placement(self._stages, Here(self._pool))
-        return compose(read_bundle(url), None, self._config, placement=placement)
+        return compose(read_bundle(url), None, self._config, placement=placement, networks=self._networks)

@@ -99,7 +99,7 @@ def test_a_group_differs_from_the_defaults_where_it_says_so(chart: Chart) -> Non
 
 
 def test_no_environment_asks_for_gpus_to_serve() -> None:
-    """Until a stage computes on one."""
+    """Until one names the runtime that computes on them."""
     for path in (ROOT / "k8s" / "environments").glob("*.yaml"):
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         groups = values.get("replicas", {}).get("groups", {})

@@ -60,8 +60,20 @@ TOGETHER = {
     "no password for Redis": (("--set=redis.existingSecret=",), "kubectl create secret generic"),
     "an external Redis without a host": (("--set=redis.external.enabled=true",), "redis.external.host"),
     "a group on GPUs that are not there": (
-        ("--set=replicas.groups.a.stages={ranking}", "--set=replicas.groups.a.num_gpus=1"),
+        (
+            "--set=replicas.groups.a.stages={ranking}",
+            "--set=replicas.groups.a.num_gpus=1",
+            "--set=replicas.groups.a.runtime=torch",
+        ),
         "replicas.groups.a.num_gpus is above 0 without GPU workers: set workers.gpu.enabled=true",
+    ),
+    "a group on GPUs that its runtime does not use": (
+        (
+            "--set=replicas.groups.a.stages={ranking}",
+            "--set=replicas.groups.a.num_gpus=1",
+            "--set=workers.gpu.enabled=true",
+        ),
+        "replicas.groups.a.num_gpus is above 0 with runtime onnx, which uses no GPU: set runtime to torch",
     ),
     "a group smaller at most than at least": (
         (

@@ -115,7 +115,7 @@ def test_pods_that_ask_for_gpus_are_placed_where_gpus_are() -> None:
                "workers.gpu.podDisruptionBudget.enabled=false", "workers.gpu.resources.requests.cpu=100m",
                "workers.gpu.resources.requests.memory=256Mi", "workers.gpu.resources.limits.memory=256Mi",
                "replicas.groups.accelerated.stages={retrieval,ranking}",
-               "replicas.groups.accelerated.num_gpus=1",
+               "replicas.groups.accelerated.num_gpus=1", "replicas.groups.accelerated.runtime=torch",
                "workers.gpu.nodeSelector=null")  # fmt: skip
         release = Release(namespace)
         release.install(*SETTINGS, *gpu, wait=False)

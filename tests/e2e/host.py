@@ -18,12 +18,13 @@ from serving.config import (
     ShadowConfig,
 )
 from serving.local.runtime import running
+from serving.runtime_options import RuntimeName, RuntimeOptions, TorchOptions
 from serving.settings import Settings
 from training.ray_session import joined_ray
 
 GROUPS = {
     "retrieval": GroupConfig(stages=("retrieval",)),
-    "accelerated": GroupConfig(stages=("ranking",), num_gpus=1),
+    "accelerated": GroupConfig(stages=("ranking",), runtime=RuntimeName.TORCH, num_gpus=1),
     "after": GroupConfig(stages=("diversity", "explain")),
 }
 """Retrieval is not beside ranking, so that a killed ranker takes nothing else along."""
@@ -35,6 +36,7 @@ def main(bundle: str, home: str, redis_url: str, port: str) -> None:
     config = ServeConfig(
         bundle=bundle,
         groups=GROUPS,
+        runtimes=RuntimeOptions(torch=TorchOptions(device="cpu")),
         budgets=Budgets(source=2_000),
         cache=CacheConfig(items=0),
         shadow=ShadowConfig(share=1),

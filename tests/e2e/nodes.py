@@ -24,6 +24,7 @@ from serving.config import (
     IngressConfig,
     ServeConfig,
 )
+from serving.runtime_options import RuntimeName, RuntimeOptions, TorchOptions
 
 ACCELERATED = "accelerated"
 """The group of retrieval and ranking, and so its deployment."""
@@ -34,6 +35,9 @@ STARTED_S = 60.0
 STEADY = 0.05
 """Calls of the group at a time, on average, from which a second replica is wanted. A dozen people who ask
 without a pause share one, and their ingress computes for longer than it lasts: 0.25 was at the limit."""
+
+ON_CPU = RuntimeOptions(torch=TorchOptions(device="cpu"))
+"""The GPUs are declared, not there."""
 
 QUICK = {"upscale_delay_s": 1.0, "downscale_delay_s": 3.0}
 """Seconds of sustained load before replicas are added or removed: a test does not wait two minutes."""
@@ -47,17 +51,22 @@ def grouped(bundle: str) -> ServeConfig:
         ingress=IngressConfig(num_cpus=0),
         groups={
             ACCELERATED: GroupConfig(
-                stages=("retrieval", "ranking"), num_cpus=0, num_gpus=1, autoscaling=scaling
+                stages=("retrieval", "ranking"),
+                runtime=RuntimeName.TORCH,
+                num_cpus=0,
+                num_gpus=1,
+                autoscaling=scaling,
             )
         },
+        runtimes=ON_CPU,
     )
 
 
 def spread(bundle: str) -> ServeConfig:
     """A GPU each, so that no node can hold both replicas."""
     both = Autoscaling(min_replicas=2, max_replicas=2)
-    ingress = IngressConfig(num_cpus=0, num_gpus=1, autoscaling=both)
-    return ServeConfig(bundle=bundle, ingress=ingress)
+    ingress = IngressConfig(runtime=RuntimeName.TORCH, num_cpus=0, num_gpus=1, autoscaling=both)
+    return ServeConfig(bundle=bundle, ingress=ingress, runtimes=ON_CPU)
 
 
 def running_replicas(deployment: str) -> int:

@@ -43,7 +43,7 @@ def test_a_canary_keeps_its_users_and_a_shadow_answers_nobody_and_no_replica_res
     cluster: Cluster, admin: httpx.Client, bundle_dir: Path, other_bundle: Path
 ) -> None:
     before = replicas(cluster)
-    assert len(before) == 5
+    assert len(before) == 4
     revision = admin.get(ADMIN).json()["revision"]
     change(admin, entry(bundle_dir, 90), entry(other_bundle, 10), **{"If-Match": revision})
     eventually(admin, f'marquee_bundle_weight_ratio{{bundle="{other_bundle.name}",role="canary"}} 0.1')

@@ -18,6 +18,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "ranking is in the groups a and b: leave it in one",
     ),
     "a group of nothing": ({"groups": {"a": {"stages": []}}}, "name one or more of retrieval, ranking"),
+    "a GPU that no runtime uses": (
+        {"groups": {"a": {"stages": ["ranking"], "num_gpus": 1}}},
+        "num_gpus asks for a GPU that runtime onnx does not use: set runtime: torch, or num_gpus: 0",
+    ),
+    "a runtime that is none": ({"ingress": {"runtime": "numpy"}}, "onnx"),
     "a group that names no stages": ({"groups": {"a": {"num_gpus": 1}}}, "Field required"),
     "a stage that there is not": ({"groups": {"a": {"stages": ["search"]}}}, "'retrieval', 'ranking'"),
     "a group named as the ingress": ({"groups": {"Ingress": {"stages": ["ranking"]}}}, "named 'Ingress'"),

@@ -135,7 +135,8 @@ def test_a_damaged_bundle_is_refused_and_not_taken_for_up_to_date(
         ("{", "cannot be read"),
         ("[]", "cannot be read"),
         ('{"format": 99}', "format 99"),
-        ('{"format": 2}', "cannot be read"),
+        ('{"format": 2}', "format 2, this version reads 3; train again"),
+        ('{"format": 3}', "cannot be read"),
         (None, "is missing"),
     ],
 )

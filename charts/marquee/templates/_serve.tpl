@@ -30,9 +30,9 @@
 {{- $deployments := (include "marquee.deployments" . | fromJson).deployments -}}
 {{- $groups := dict -}}
 {{- range rest $deployments -}}
-{{- $_ := set $groups .name (set (pick .size "num_cpus" "num_gpus") "stages" .stages) -}}
+{{- $_ := set $groups .name (set (pick .size "num_cpus" "num_gpus" "runtime") "stages" .stages) -}}
 {{- end -}}
-{{- $ingress := pick .Values.replicas.ingress "num_cpus" "num_gpus" -}}
+{{- $ingress := pick .Values.replicas.ingress "num_cpus" "num_gpus" "runtime" -}}
 proxy_location: EveryNode
 http_options:
   host: 0.0.0.0
@@ -51,6 +51,6 @@ applications:
     deployments:
       {{- range $deployments }}
       - name: {{ .name }}
-        {{- omit .size "num_cpus" "num_gpus" | toYaml | nindent 8 }}
+        {{- omit .size "num_cpus" "num_gpus" "runtime" | toYaml | nindent 8 }}
       {{- end }}
 {{- end -}}

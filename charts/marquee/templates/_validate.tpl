@@ -47,6 +47,9 @@
 {{- if and (gt (float64 $size.num_gpus) 0.0) (not $v.workers.gpu.enabled) -}}
 {{- $faults = append $faults (printf "%s.num_gpus is above 0 without GPU workers: set workers.gpu.enabled=true" .at) -}}
 {{- end -}}
+{{- if and (gt (float64 $size.num_gpus) 0.0) (ne $size.runtime "torch") -}}
+{{- $faults = append $faults (printf "%s.num_gpus is above 0 with runtime %s, which uses no GPU: set runtime to torch" .at $size.runtime) -}}
+{{- end -}}
 {{- if gt (int $size.autoscaling_config.min_replicas) (int $size.autoscaling_config.max_replicas) -}}
 {{- $faults = append $faults (printf "%s.autoscaling_config: min_replicas is above max_replicas" .at) -}}
 {{- end -}}

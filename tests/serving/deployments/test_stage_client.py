@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from serving.build import STAGES, Placement, compose
 from serving.config import Budgets, CacheConfig, ServeConfig, Traffic
@@ -19,6 +20,8 @@ from serving.deployments.stage_client import Outcome, StageClient, Stages
 from serving.deployments.stage_replica import StageReplica
 from serving.engine import Engine
 from serving.errors import Unavailable
+from serving.runtime.protocol import RuntimeUnavailable
+from serving.runtime_options import RuntimeName, RuntimeOptions, TorchOptions
 from serving.state import State
 from serving.types import Diversity, History, Query
 from tests.serving.models import small, write_small
@@ -63,11 +66,13 @@ class Wire:
         return outcome
 
 
-async def apart(config: ServeConfig, *groups: Stages) -> tuple[Engine, list[Wire]]:
+async def apart(
+    config: ServeConfig, *groups: Stages, runtime: RuntimeName = RuntimeName.ONNX
+) -> tuple[Engine, list[Wire]]:
     """An engine whose stages of these groups run on replicas, and the wires to them."""
     wires = []
     for stages in groups:
-        replica = StageReplica(config, stages)
+        replica = StageReplica(config, stages, runtime)
         await replica.reconfigure(Traffic.of(config.bundle).user_config())
         wires.append(Wire(replica))
     bundle = read_bundle(config.bundle)
@@ -131,6 +136,22 @@ async def test_a_group_answers_as_the_ingress_does(bundle_dir: Path, groups: tup
     named = [replace(each, items=np.array([3, 1, 2], np.int32)) for each in queries()]
     for pipeline in ("similar", "rank"):
         assert await answers(distributed, named, pipeline) == await answers(inline, named, pipeline)
+
+
+@pytest.mark.parametrize("runtime", [RuntimeName.ONNX, RuntimeName.TORCH])
+async def test_a_group_answers_alike_on_every_runtime(bundle_dir: Path, runtime: RuntimeName) -> None:
+    inline = compose(read_bundle(str(bundle_dir)), small().store(), config(bundle_dir))
+    on_cpu = config(bundle_dir, runtimes=RuntimeOptions(torch=TorchOptions(device="cpu")))
+    distributed, _ = await apart(on_cpu, ("retrieval", "ranking"), runtime=runtime)
+    items = [each[0] for each in await answers(distributed, queries())]
+    assert items == [each[0] for each in await answers(inline, queries())]
+
+
+async def test_a_gpu_that_is_not_there_is_said_at_once(bundle_dir: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(RuntimeUnavailable, match="finds no GPU here"):
+        StageReplica(config(bundle_dir), ("ranking",), RuntimeName.TORCH)
 
 
 async def test_neighbouring_stages_of_a_group_are_one_call_a_batch(bundle_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,13 +38,17 @@ def test_a_configuration_that_fits_is_left_alone() -> None:
 
 @pytest.mark.parametrize("replicas", [1, 3])
 def test_every_replica_of_a_distributed_application_fits_on_one_machine(replicas: int) -> None:
-    scaling = Autoscaling(max_replicas=replicas)
+    on_gpu: dict[str, Any] = {
+        "runtime": "torch",
+        "num_gpus": 1,
+        "autoscaling": Autoscaling(max_replicas=replicas),
+    }
     config = ServeConfig(
         bundle="b",
-        ingress=IngressConfig(num_gpus=1, autoscaling=scaling),
+        ingress=IngressConfig(**on_gpu),
         groups={
-            "accelerated": GroupConfig(stages=("retrieval", "ranking"), num_gpus=1, autoscaling=scaling),
-            "after": GroupConfig(stages=("diversity", "explain"), num_gpus=1, autoscaling=scaling),
+            "accelerated": GroupConfig(stages=("retrieval", "ranking"), **on_gpu),
+            "after": GroupConfig(stages=("diversity", "explain"), **on_gpu),
         },
     )
     each = sizes(fit := fitted(config, LOGICAL_CPUS))
