@@ -5,7 +5,7 @@ somebody new, which takes the time that the loop works for others anyway. At 32 
 the groups whose answers are computed as one twice as large, and 40 % more answers a second. Who is alone pays
 for one turn of an idle loop, which was not to be seen in a request's time.
 
-Does not belong here: what is done for those who leave (`features.coalesced`, `serving.microbatch`).
+Does not belong here: what is done for those who leave (`features.coalesced`).
 """
 
 from __future__ import annotations

@@ -90,6 +90,11 @@ class Queries:
     def __len__(self) -> int:
         return len(self.now)
 
+    @property
+    def with_history(self) -> Mask:
+        """bool [b]: the requests of somebody of whom an event is known."""
+        return np.asarray(self.histories.item_index.lengths > 0)
+
     def once(self, name: str | bytes, compute: Callable[[], T]) -> T:
         """What several stages read of this batch and one computes. It stays with the batch: it goes neither
         to another replica nor to a part of the requests."""

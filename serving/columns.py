@@ -34,8 +34,7 @@ class RankingHydrator:
 
     @staticmethod
     def takes(queries: Queries) -> Mask:
-        with_history: Mask = queries.histories.item_index.lengths > 0
-        return with_history
+        return queries.with_history
 
     def hydrate(self, queries: Queries, candidates: Candidates) -> Candidates:
         scores = scores_of(queries, self.models)

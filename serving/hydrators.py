@@ -17,8 +17,8 @@ from training.catalogue import Catalogue
 from training.feedback import Feedback
 
 DECODED = 1_024
-"""Users whose decoded rows are kept, about 3 kB each, least recently used first out. Who asks once asks
-again: decoding took a sixth of an answer from the cache, and whoever asks once asks again."""
+"""Users whose decoded rows are kept, about 3 kB each, least recently used first out. A user who asks
+once asks again, and decoding took a sixth of an answer from the cache."""
 
 
 class UserHydrator:

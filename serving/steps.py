@@ -69,7 +69,7 @@ class Retrieve(Step):
     budget_s: float
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:  # type: ignore[override]  # where the base has a field
         return f"{SOURCE}{self.source.name}"
 
     def takes(self, state: State) -> Mask:

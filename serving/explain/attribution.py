@@ -68,8 +68,7 @@ class RankerExplainer:
 
     @staticmethod
     def takes(queries: Queries) -> Mask:
-        with_history: Mask = queries.histories.item_index.lengths > 0
-        return with_history
+        return queries.with_history
 
     def explain(self, queries: Queries, candidates: Candidates) -> tuple[tuple[Explanation, ...], ...]:
         if not candidates.columns:

@@ -23,8 +23,7 @@ class AdditiveScorer:
 
     @staticmethod
     def takes(queries: Queries) -> Mask:
-        with_history: Mask = queries.histories.item_index.lengths > 0
-        return with_history
+        return queries.with_history
 
     def score(self, queries: Queries, candidates: Candidates) -> Float32:
         return self.ranker.score(rows_of(candidates, self.ranker.names))

@@ -42,38 +42,6 @@ def top_k(scores: Float32, k: int, allowed: Mask | None = None) -> tuple[Int32, 
     return np.flatnonzero(eligible)[best].astype(np.int32), pool[best]
 
 
-def top_k_rows(scores: Float32, k: int, allowed: Mask) -> tuple[Int32, Float32]:
-    """`top_k` of every row, in few calls for all of them.
-
-    Args:
-        scores: float32 [b, n].
-        allowed: bool [b, n].
-
-    Returns:
-        item index int32 [b, min(k, n)] and score float32 of the same shape; what a row lacks is item `n`, of
-        score 0, at its end.
-    """
-    rows, n = scores.shape
-    k = min(k, n)
-    items, best = np.full((rows, k), n, np.int32), np.zeros((rows, k), np.float32)
-    if k == 0:
-        return items, best
-    eligible = np.where(allowed & (scores > -np.inf), scores, -np.inf)
-    kth = np.partition(eligible, n - k, axis=1)[:, n - k, None]
-    leading = eligible >= kth
-    plain = (kth[:, 0] > -np.inf) & (leading.sum(1) == k)  # neither too few nor a tie for the last place
-    if plain.any():
-        found = leading[plain].nonzero()[1].reshape(-1, k)
-        score = np.take_along_axis(eligible[plain], found, axis=1)
-        order = np.argsort(-score, axis=1, kind="stable")
-        items[plain] = np.take_along_axis(found, order, axis=1)
-        best[plain] = np.take_along_axis(score, order, axis=1)
-    for row in np.flatnonzero(~plain):
-        found, score = top_k(scores[row], k, allowed[row])
-        items[row, : len(found)], best[row, : len(found)] = found, score
-    return items, best
-
-
 def top_k_of(vectors: Float32, rows: NDArray[np.integer], query: Float32, k: int) -> tuple[Int32, Float32]:
     """`top_k` of these rows' inner products with the query; reads no others. `rows` ascend."""
     place, score = top_k(vectors[rows] @ query, k)

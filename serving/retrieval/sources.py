@@ -30,8 +30,7 @@ class ModelSource:
 
     @staticmethod
     def takes(queries: Queries) -> Mask:
-        with_history: Mask = queries.histories.item_index.lengths > 0
-        return with_history
+        return queries.with_history
 
     def retrieve(self, queries: Queries) -> Candidates:
         eligible = self.eligibility.of(queries)
@@ -52,8 +51,7 @@ class VectorSource:
 
     @staticmethod
     def takes(queries: Queries) -> Mask:
-        with_history: Mask = queries.histories.item_index.lengths > 0
-        return with_history
+        return queries.with_history
 
     def retrieve(self, queries: Queries) -> Candidates:
         users = scores_of(queries, self.models).user_vectors

@@ -236,7 +236,7 @@ async def test_a_replica_gives_up_before_its_caller_does(bundle_dir: Path) -> No
     released = threading.Event()
     slow = replace(served.recommend, scorer=Blocks(), budgets=SHORT)
     monkey = replace(served, recommend=slow)
-    wire.replica._service.of = lambda version: monkey  # type: ignore[method-assign]
+    wire.replica._service.of = lambda version: monkey  # type: ignore[method-assign]  # the fault
     try:
         answer = await engine.recommend.run(queries()[0])
     finally:

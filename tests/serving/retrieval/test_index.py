@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.retrieval.index import BLOCK, ExactIndex, _Leaders, top_k, top_k_rows
+from serving.retrieval.index import BLOCK, ExactIndex, _Leaders, top_k
 
 few = st.sampled_from([-1.0, -0.0, 0.0, 1.0])
 any_float = st.floats(width=32)
@@ -29,22 +29,6 @@ def test_top_k_is_what_sorting_everything_gives(data: st.DataObject) -> None:
     assert index.tolist() == expected
     assert score.tolist() == [float(np.float32(scores[i])) for i in expected]
     assert (index.dtype, score.dtype) == (np.int32, np.float32)
-
-
-@given(st.data())
-def test_of_rows_each_has_its_own_top_k(data: st.DataObject) -> None:
-    rows, n = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 30))
-    cells = {"min_size": rows * n, "max_size": rows * n}
-    scores = np.array(data.draw(st.lists(few, **cells) | st.lists(any_float, **cells)), np.float32)
-    scores = scores.reshape(rows, n)
-    allowed = np.array(data.draw(st.lists(st.booleans(), **cells))).reshape(rows, n)
-    k = data.draw(st.integers(0, n + 1))
-    items, best = top_k_rows(scores, k, allowed)
-    assert items.shape == best.shape == (rows, min(k, n))
-    for row in range(rows):
-        expected, score = top_k(scores[row], k, allowed[row])
-        assert items[row].tolist() == [*expected.tolist(), *[n] * (min(k, n) - len(expected))]
-        np.testing.assert_array_equal(best[row, : len(expected)], score)
 
 
 def test_the_last_place_of_equals_goes_to_the_lower_index() -> None:

@@ -66,7 +66,7 @@ class Server(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
     def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
         return service_pb2.ModelReadyResponse(ready=self.ready)
 
-    def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
         rows = np.frombuffer(request.raw_input_contents[0], np.float32).reshape(request.inputs[0].shape)
         count = np.frombuffer(request.raw_input_contents[1], np.int64).reshape(request.inputs[1].shape)
         metadata = dict(context.invocation_metadata())
