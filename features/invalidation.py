@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from redis.asyncio import Connection, Redis
@@ -85,10 +85,13 @@ async def _connected(address: RedisAddress, prefix: bytes, heard: Heard) -> Asyn
             # Only the parser takes a handler; redis-py's own cache for blocking connections gives it so.
             connection._parser.set_invalidation_push_handler(_handler(heard))
             await connection.send_command("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", prefix)
-            await connection.read_response()
+            await connection.read_response(disconnect_on_error=False)
         yield connection
     finally:
-        await pool.disconnect()
+        # redis-py does not wait for the end of TLS where a read is cancelled: a loop that ends then leaves
+        # the socket open. A fault of the closing must not hide a cancellation.
+        with suppress(RedisError, OSError):
+            await pool.disconnect()
 
 
 def _handler(heard: Heard) -> Callable[[tuple[bytes, Sequence[bytes] | None]], Awaitable[None]]:
@@ -112,6 +115,7 @@ async def _follow(connection: Connection) -> None:
         await connection.send_command("PING")
         while (left := until - clock()) > 0:
             # None: a write, which the handler was told of, or nothing. The one other answer is the pong.
-            if await connection.read_response(timeout=left, push_request=True) is not None:
+            pong = await connection.read_response(timeout=left, disconnect_on_error=False, push_request=True)
+            if pong is not None:
                 silent = 0
     raise TimeoutError(f"it was silent for {SILENT * PERIOD_S:g} s")

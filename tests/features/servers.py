@@ -152,6 +152,30 @@ def tls_front(behind: int, certificate: Path, key: Path, clients: Path | None = 
 
 
 @contextmanager
+def slow_front(behind: int, delay_s: float) -> Iterator[int]:
+    """A port whose bytes go to the server behind it at once, and come back from it after `delay_s`."""
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner = await asyncio.open_connection("127.0.0.1", behind)
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, after_s: float) -> None:
+            with suppress(OSError):
+                while part := await source.read(1 << 16):
+                    await asyncio.sleep(after_s)
+                    sink.write(part)
+
+        try:
+            with suppress(asyncio.CancelledError):
+                await asyncio.gather(pump(reader, inner[1], 0.0), pump(inner[0], writer, delay_s))
+        finally:
+            inner[1].transport.abort()
+            writer.transport.abort()
+
+    with listening(relay) as port:
+        yield port
+
+
+@contextmanager
 def answering(line: bytes) -> Iterator[int]:
     """A server that answers every command with the same line."""
 

@@ -4,6 +4,8 @@ through Feast, hearing of writes."""
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +28,7 @@ from tests.features.servers import (
     answering,
     cluster_of_two,
     node_of_a_cluster,
+    slow_front,
     tls_front,
     until_replica,
     valkey,
@@ -136,6 +139,32 @@ async def test_every_path_takes_every_way(url: str, tmp_path: Path) -> None:
         assert await listener.keys.get() == b"marquee-test:1"
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_listener_that_is_cancelled_leaves_no_socket_open(behind: tuple[EmbeddedRedis, Path, Path]) -> None:
+    """TLS takes leave in a round trip: who does not wait for it ends before its socket is closed."""
+    server, certificate, key = behind
+    login, place = server.url.removeprefix("redis://").removesuffix("/0").split("@")
+
+    async def listen_once(port: int) -> None:
+        listener = Noted()
+        url = f"rediss://{login}@127.0.0.1:{port}/0?ssl_cert_reqs=none"
+        listening = asyncio.create_task(listen(url, b"marquee-test", listener))
+        async with asyncio.timeout(60.0):
+            await listener.ready.wait()
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+    with (
+        tls_front(int(place.rpartition(":")[2]), certificate, key) as inner,
+        slow_front(inner, 0.1) as port,
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.simplefilter("always")
+        asyncio.run(listen_once(port))
+        gc.collect()
+    assert [str(each.message) for each in caught] == []
 
 
 async def failures(url: str, tmp_path: Path) -> dict[str, str]:
