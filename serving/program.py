@@ -15,7 +15,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,10 +25,8 @@ from serving.observe import losses, tracing
 from serving.state import State, Timing
 from serving.steps import Step
 from serving.types import Mask
+from serving.worker_threads import Hanging, WorkerThreads
 from training.models.arrays import Int64
-
-THREADS = 8
-"""Threads of a process that compute. One works; the others are for what goes on while a stage hangs."""
 
 Clock = Callable[[], float]
 
@@ -40,12 +37,13 @@ class Runner(Protocol):
     async def run(self, program: Program, state: State) -> State: ...
 
 
-@dataclass
+@dataclass(eq=False)
 class _Run:
     """One run of a program, watched from the event loop. Only the thread whose number is `thread` writes, and
     whoever reads or writes holds the lock: a step that ends as it is left behind ends once."""
 
     state: State
+    workers: WorkerThreads | None = None
     step: int = 0
     began: float = 0.0
     thread: int = 0
@@ -65,11 +63,11 @@ class Program:
         self._advance(run, 0)
         return run.state
 
-    async def watched(self, state: State, pool: ThreadPoolExecutor) -> State:
-        """On a thread of the pool, where no step takes longer than its budget."""
-        run, loop = _Run(state, began=self._clock()), asyncio.get_running_loop()
+    async def watched(self, state: State, workers: WorkerThreads) -> State:
+        """On a worker thread, where no step takes longer than its budget."""
+        run, loop = _Run(state, workers, began=self._clock()), asyncio.get_running_loop()
         while run.step < len(self.steps):
-            working = loop.run_in_executor(pool, self._advance, run, run.thread)
+            working = loop.run_in_executor(workers.pool, self._advance, run, run.thread)
             while not working.done() and (left := self._watch(run)) != 0:
                 await asyncio.wait((working,), timeout=left)
             if working.done():
@@ -98,6 +96,8 @@ class Program:
 
     def _leave_behind(self, run: _Run) -> None:
         step, state, now = self.steps[run.step], run.state, self._clock()
+        if run.workers is not None:
+            run.workers.left_behind((run, run.thread), step.name)
         run.thread += 1  # from here on the thread that hangs writes nothing
         takes = state.open & step.takes(state)
         state = _declined(step, state, ~takes)
@@ -107,16 +107,34 @@ class Program:
         run.state, run.step, run.began = state, run.step + 1, now
 
     def _advance(self, run: _Run, thread: int) -> None:
-        while True:
-            with run.lock:
-                if run.thread != thread or run.step == len(self.steps):
-                    return
-                run.began = self._clock()
-                step, state = self.steps[run.step], run.state
-            state = self._one(step, state)
-            with run.lock:
-                if run.thread == thread:
-                    run.state, run.step, run.began = state, run.step + 1, self._clock()
+        try:
+            while (begun := self._begin(run, thread)) is not None:
+                step, state = begun
+                if run.workers is not None and run.workers.refuses(step.name):
+                    state = self._refused(step, state)
+                else:
+                    state = self._one(step, state)
+                with run.lock:
+                    if run.thread == thread:
+                        run.state, run.step, run.began = state, run.step + 1, self._clock()
+        finally:
+            if run.workers is not None:
+                run.workers.returned((run, thread))
+
+    def _begin(self, run: _Run, thread: int) -> tuple[Step, State] | None:
+        """The next step and what it is given; None for a thread that was left behind, or has none left."""
+        with run.lock:
+            if run.thread != thread or run.step == len(self.steps):
+                return None
+            run.began = self._clock()
+            return self.steps[run.step], run.state
+
+    def _refused(self, step: Step, state: State) -> State:
+        """The state after a step that is not begun."""
+        takes = state.open & step.takes(state)
+        state = _declined(step, state, ~takes)
+        error = Hanging(f"earlier runs of {step.name} hang")
+        return _lost(step, state, np.flatnonzero(takes), error, self._clock(), 0.0)
 
     def _one(self, step: Step, state: State) -> State:
         """The state after a step, whatever happens in it."""
@@ -137,13 +155,13 @@ class Program:
 
 @dataclass(frozen=True)
 class Here:
-    """This process: on a thread of the pool, or on the caller's where there is no pool."""
+    """This process: on a worker thread, or on the caller's where there are none."""
 
-    pool: ThreadPoolExecutor | None = None
+    workers: WorkerThreads | None = None
 
     async def run(self, program: Program, state: State) -> State:
         before = len(state.timings)
-        done = program.run(state) if self.pool is None else await program.watched(state, self.pool)
+        done = program.run(state) if self.workers is None else await program.watched(state, self.workers)
         if any(done.queries.traceparents):
             tracing.stages(done.queries.traceparents, done.timings[before:], done.losses)
         return done

@@ -70,6 +70,14 @@ class Ingress:
             self._watching = [asyncio.create_task(each) for each in self._watches()]
         await reconfigured(self._service, user_config, self._following)
 
+    def check_health(self) -> None:
+        """Ray Serve asks for it, and replaces a replica that raises.
+
+        Raises:
+            Hanging: a stage never returned.
+        """
+        self._loader.workers.check()
+
     def _watches(self) -> Iterator[Coroutine[Any, Any, None]]:
         """What goes on beside the requests, until the replica ends."""
         yield freshness.watch(self._redis_url, self._metrics)

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -29,11 +28,12 @@ from serving.http.wire import recommendation_body
 from serving.observe import losses
 from serving.observe.metrics import NullRecorder, Recorder
 from serving.pipeline import Pipeline
-from serving.program import THREADS, Here, Runner
+from serving.program import Here, Runner
 from serving.runtime.factory import runtime
 from serving.runtime.protocol import Runtime
 from serving.steps import FEATURES
 from serving.types import Diversity, History, Query
+from serving.worker_threads import WorkerThreads
 from training.bundle import Bundle, read_bundle
 
 if TYPE_CHECKING:
@@ -80,13 +80,14 @@ def pickled_in_c(groups: Groups) -> Groups:
 class EngineLoader:
     """Attributes:
     groups: the stages that run elsewhere.
+    workers: the threads of all the others.
     """
 
     config: ServeConfig
     groups: Groups
     redis_url: str
     recorder: Recorder
-    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "stages"))
+    workers: WorkerThreads = field(default_factory=WorkerThreads)
     _store: tuple[str, OnlineStore] | None = field(default=None, repr=False)
 
     @cached_property
@@ -138,7 +139,7 @@ class EngineLoader:
             }
             return {stage: client for group, client in clients.items() for stage in group}
 
-        placement = Placement(here, Here(self._pool), elsewhere)
+        placement = Placement(here, Here(self.workers), elsewhere)
         return compose(bundle, store, self.config, self.recorder, placement, self._networks)
 
 

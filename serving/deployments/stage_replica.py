@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from serving.config import ServeConfig
 from serving.deployments.replica import follower, observed, one_thread, reconfigured, reporting
 from serving.deployments.stage_client import Outcome, Stages, received
 from serving.observe import losses
-from serving.program import THREADS
 from serving.runtime_options import RuntimeName
 from serving.traffic.table import InService
+from serving.worker_threads import WorkerThreads
 from training.bundle import read_bundle
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class StageReplica:
         one_thread()
         observed(config)
         self._config, self._stages = config, stages
-        self._pool = ThreadPoolExecutor(THREADS, "stages")
+        self._workers = WorkerThreads()
         self._networks = made(runtime, config.runtimes, losses.of_runtime(runtime))
         self._service: InService[Engine] = InService(self._load)
         self._following = follower(self._service, config)
@@ -45,6 +44,14 @@ class StageReplica:
         if self._following is not None and self._reporting is None:
             self._reporting = reporting(self._service, self._following)
         await reconfigured(self._service, user_config, self._following)
+
+    def check_health(self) -> None:
+        """Ray Serve asks for it, and replaces a replica that raises.
+
+        Raises:
+            Hanging: a stage never returned.
+        """
+        self._workers.check()
 
     async def run(self, version: str, pipeline: str, stages: Stages, state: State) -> Outcome:
         """A batch through these stages (`serving.deployments.stage_client.Call`).
@@ -63,5 +70,5 @@ class StageReplica:
         from serving.build import Placement, compose  # here, so that who deploys the class need not
         from serving.program import Here
 
-        placement = Placement(self._stages, Here(self._pool))
+        placement = Placement(self._stages, Here(self._workers))
         return compose(read_bundle(url), None, self._config, placement=placement, networks=self._networks)

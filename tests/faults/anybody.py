@@ -8,7 +8,6 @@ import csv
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,9 @@ from serving.engine import Engine
 from serving.evaluation import PATIENT, ServedPipeline
 from serving.http.api import create_api
 from serving.observe.prometheus import PrometheusRecorder
-from serving.program import THREADS, Here
+from serving.program import Here
 from serving.traffic.live import Live
+from serving.worker_threads import WorkerThreads
 from tests.serving.fakes import post
 from training.bundle import read_bundle
 from training.data.prepare import Request, prepare
@@ -202,9 +202,10 @@ def journey(folder: Path, home: Path, people: int | None = None, **settings: Any
     store = MemoryOnlineStore.from_events(schema, tables.interactions, tables.items, tables.users)
     often = Counter(tables.interactions["user_id"].cast("string").to_pylist())
     users = [user for user, _ in often.most_common(people)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        engine = compose(bundle, store, config, placement=Placement(runner=Here(pool)))
-        answers, others = asyncio.run(_asked(engine, config, users))
+    workers = WorkerThreads()
+    engine = compose(bundle, store, config, placement=Placement(runner=Here(workers)))
+    answers, others = asyncio.run(_asked(engine, config, users))
+    workers.close()
     by_user = dict(zip(users, answers, strict=True))
     return Journey(tables, engine, cases, figures[0], by_user, others, delisted)
 

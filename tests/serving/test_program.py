@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from serving.program import Program
 from serving.state import State
 from serving.steps import Blend, Keep, Rank, Retrieve, Select, Step
 from serving.types import Mask, Query
+from serving.worker_threads import HUNG_S, Hanging, WorkerThreads
 from training.models.ragged import Ragged, splits
 
 
@@ -85,8 +86,8 @@ def begin(asked: Queries, within_s: float = 60.0) -> State:
 
 
 @pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as made:
+def pool() -> Iterator[WorkerThreads]:
+    with closing(WorkerThreads()) as made:
         yield made
 
 
@@ -116,7 +117,7 @@ def test_one_bad_request_costs_only_itself() -> None:
 
 
 @pytest.mark.parametrize("lost", ["a", "b"])
-async def test_a_stage_that_blocks_is_left_behind_at_its_budget(pool: ThreadPoolExecutor, lost: str) -> None:
+async def test_a_stage_that_blocks_is_left_behind_at_its_budget(pool: WorkerThreads, lost: str) -> None:
     free = threading.Event()
     blocked = Fixed(lost, fault=lambda _: free.wait(60))
     plan = steps(source=blocked if lost == "a" else None, budget_s=0.2)
@@ -129,7 +130,7 @@ async def test_a_stage_that_blocks_is_left_behind_at_its_budget(pool: ThreadPool
     free.set()
 
 
-async def test_a_stage_that_ends_as_it_is_left_behind_costs_no_other_stage(pool: ThreadPoolExecutor) -> None:
+async def test_a_stage_that_ends_as_it_is_left_behind_costs_no_other_stage(pool: WorkerThreads) -> None:
     """Its thread goes on just when the event loop looks at the clock and finds it too late."""
     free, next_begun, loops_thread = threading.Event(), threading.Event(), threading.get_ident()
     began = time.monotonic()
@@ -153,7 +154,7 @@ async def test_a_stage_that_ends_as_it_is_left_behind_costs_no_other_stage(pool:
     assert [len(items) for items in shown(state)] == [2]
 
 
-async def test_another_batch_is_answered_while_one_hangs(pool: ThreadPoolExecutor) -> None:
+async def test_another_batch_is_answered_while_one_hangs(pool: WorkerThreads) -> None:
     free = threading.Event()
     hangs = Program(steps(source=Fixed("a", fault=lambda _: free.wait(60))))
     first = asyncio.create_task(hangs.watched(begin(queries(2)), pool))
@@ -165,7 +166,7 @@ async def test_another_batch_is_answered_while_one_hangs(pool: ThreadPoolExecuto
     assert shown(await first) == [[1, 3]]
 
 
-async def test_what_a_request_has_no_time_for_is_left_out_for_it_alone(pool: ThreadPoolExecutor) -> None:
+async def test_what_a_request_has_no_time_for_is_left_out_for_it_alone(pool: WorkerThreads) -> None:
     state = begin(queries(2, 2))
     late = replace(state, deadline=state.deadline - np.array([0.0, 120.0]))
     done = await Program(steps()).watched(late, pool)
@@ -225,3 +226,54 @@ def test_a_filter_that_fails_shows_nothing() -> None:
     state = Program(plan).run(begin(queries(2, 2)))
     assert state.refused == ("filter failed",) * 2
     assert shown(state) == [[], []]
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """What threads do that the test has freed."""
+    async with asyncio.timeout(60):
+        while not true():  # noqa: ASYNC110  # a thread sets no event of the loop's
+            await asyncio.sleep(0.01)
+
+
+async def test_a_stage_that_hangs_every_time_never_takes_all_threads() -> None:
+    """It is not begun while half of the threads hang; the others go on, and so does it once it returns."""
+    free, begun = threading.Event(), []
+
+    def hang(_: Queries) -> None:
+        begun.append(1)
+        free.wait(60)
+
+    with closing(WorkerThreads(4)) as workers:
+        plan = steps(source=Fixed("a", fault=hang))
+        plan[0] = Retrieve(Fixed("a", fault=hang), 0, 0.01)
+        while not workers.refuses("source:a"):
+            state = await Program(plan).watched(begin(queries(2)), workers)
+            assert [loss.reason for loss in state.losses] == ["TimeoutError"]
+        assert len(begun) == 2
+        refused = await Program(plan).watched(begin(queries(2)), workers)
+        assert [(loss.stage, loss.reason) for loss in refused.losses] == [("source:a", "Hanging")]
+        assert shown(refused) == shown(state)
+        assert len(begun) == 2
+        free.set()
+        await until(lambda: not workers.refuses("source:a"))
+        assert (await Program(steps()).watched(begin(queries(2)), workers)).losses == ()
+
+
+async def test_a_replica_on_which_a_stage_never_returns_is_not_healthy() -> None:
+    free = threading.Event()
+    with closing(WorkerThreads()) as workers:
+        plan = steps()
+        plan[0] = Retrieve(Fixed("a", fault=lambda _: free.wait(60)), 0, 0.01)
+        await Program(plan).watched(begin(queries(2)), workers)
+        workers.check()
+        with pytest.raises(Hanging, match="source:a"):
+            workers.check(time.monotonic() + HUNG_S + 1)
+        free.set()
+
+        def healthy() -> bool:
+            with suppress(Hanging):
+                workers.check(time.monotonic() + HUNG_S + 1)
+                return True
+            return False
+
+        await until(healthy)

@@ -12,18 +12,19 @@ import selectors
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, TypeVar, TypeVarTuple
 from unittest import mock
 
 from serving.program import Program
+from serving.worker_threads import WorkerThreads
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-POOL = ThreadPoolExecutor(8)
+POOL = WorkerThreads()
 """Threads that compute in tests; every `run` frees those that hang."""
 
 

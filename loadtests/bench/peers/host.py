@@ -10,7 +10,6 @@ import argparse
 import os
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +24,9 @@ from serving.deployments.replica import one_thread
 from serving.engine import Engine
 from serving.http.schemas import RecommendationRequest, Session, SessionEvent
 from serving.http.wire import Arrival, recommendation_query
-from serving.program import THREADS, Here
+from serving.program import Here
 from serving.types import Explanation, Query, Recommendation
+from serving.worker_threads import WorkerThreads
 from training.bundle import read_bundle
 
 PATIENCE_MS = 30_000.0
@@ -194,7 +194,7 @@ def batched_host(bundle: str, redis_url: str, *, threads: bool = True) -> Host:
     one_thread()
     config, contents = patient(bundle), read_bundle(bundle)
     store = online_store(contents.schema, redis_url, config.cache.rows)
-    runner = Here(ThreadPoolExecutor(THREADS, "stages") if threads else None)
+    runner = Here(WorkerThreads() if threads else None)
     return Host(config, compose(contents, store, config, placement=Placement(runner=runner)), store)
 
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 from unittest import mock
@@ -34,10 +33,11 @@ from serving.http.api import create_api
 from serving.http.schemas import RecommendationRequest
 from serving.observe.prometheus import PrometheusRecorder
 from serving.pipeline import Pipeline
-from serving.program import THREADS, Here
+from serving.program import Here
 from serving.steps import RETRIEVAL
 from serving.traffic.live import Live
 from serving.types import Query, Recommendation
+from serving.worker_threads import WorkerThreads
 from training.bundle import read_bundle
 
 TEXT = """\
@@ -234,12 +234,12 @@ def _applications(world: World) -> Iterator[tuple[asyncio.Runner, Application, A
     recorder = PrometheusRecorder()
     with (
         inputs.redis(world) as redis_url,
-        ThreadPoolExecutor(THREADS) as pool,
+        closing(WorkerThreads()) as workers,
         asyncio.Runner() as runner,
     ):
         store, placement = (
             FeastOnlineStore(bundle.schema, redis_url, read_timeout_s=WRITE_TIMEOUT_S),
-            Placement(runner=Here(pool)),
+            Placement(runner=Here(workers)),
         )
         try:
             computing, keeping = (
