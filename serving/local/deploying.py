@@ -23,7 +23,7 @@ from features.redis_address import RedisUrlError
 from features.store import OnlineStoreError
 from serving.config import ServeConfig, Traffic
 from serving.local.deployer import StartFailed
-from serving.local.ray_settings import ANSWER_S, LOGICAL_CPUS, QUIET, WORKER_START, sizes
+from serving.local.ray_settings import ANSWER_S, LOGICAL_CPUS, QUIET, sizes
 from training.bundle import read_bundle
 from training.manifest import BundleError
 from training.ray_session import lasting_ray
@@ -54,7 +54,6 @@ def start_ray(folder: str, port: int, num_gpus: int | None) -> list[int]:
     Raises:
         StartFailed: Ray gave up, as on a machine that is too busy for its deadlines.
     """
-    _import_serve()
     try:
         return lasting_ray(Path(folder), port, num_cpus=LOGICAL_CPUS, num_gpus=num_gpus)
     except Exception as error:  # Ray raises no narrower one for a node that was slow
@@ -63,7 +62,6 @@ def start_ray(folder: str, port: int, num_gpus: int | None) -> list[int]:
 
 
 def join_ray(address: str) -> None:
-    _import_serve()
     import ray
 
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -111,11 +109,6 @@ STEPS: Mapping[str, Callable[..., Any]] = {
 
 _EXPECTED = (StartFailed, OnlineStoreError, RedisUrlError, BundleError)
 """Whose text is one line that says what to do."""
-
-
-def _import_serve() -> None:
-    """As Ray's workers do: quicker and smaller."""
-    __import__(WORKER_START)
 
 
 def _check_gpus(config: ServeConfig) -> None:

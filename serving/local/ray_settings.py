@@ -24,9 +24,6 @@ Ray also starts this many workers in advance, and each costs a second of CPU."""
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 """Serve's own logs: what it says of every request is in our metrics."""
 
-WORKER_START = "serving.local.worker_start"
-"""The module that Ray's workers import first; by name, as it imports Ray."""
-
 ANSWER_S = 30.0
 """Seconds after which Serve gives up a request: above the application's deadlines, so it answers first."""
 
@@ -40,7 +37,6 @@ def ray_environment(folder: Path, ports: range) -> dict[str, str]:
     named, http, grpc = ports[:4], ports[4:14], ports[14:24]
     return {
         "MARQUEE_METRICS_DIR": str(metrics),
-        "RAY_preload_python_modules": WORKER_START,
         "MALLOC_ARENA_MAX": "1",  # here alone: a heap a thread is 6 MB in Serve's processes, 16 in ours
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",
