@@ -1,7 +1,7 @@
 """Users' rows that were read before and not written since, kept in this process.
 
-A request reads one row, and who asks once asks again: without this, half of an answer from the cache was
-waiting for Redis. A row is kept while Redis promises to say when it is written (`features.invalidation`),
+A user who is answered once is mostly answered again soon: without this, half of an answer from the cache was
+waiting for Redis. A row is kept while Redis promises to tell when it is written (`features.invalidation`),
 which takes as long as a message from Redis to here. Where it does not promise, every row is read.
 """
 
@@ -18,7 +18,6 @@ import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from features.coalesced import CoalescingStore
 from features.feast_redis import UserKeys
 from features.feast_store import FeastOnlineStore
 from features.invalidation import listen
@@ -27,14 +26,13 @@ from features.store import Column, FeatureBatch, OnlineStore
 
 
 def online_store(schema: FeatureSchema, redis_url: str, rows: int) -> OnlineStore:
-    """What a replica reads with: rows that were read before are kept, up to `rows` of them, and what is asked
-    for at the same moment is read as one. Construction opens no connection.
+    """What a replica reads with; up to `rows` rows that were read before are kept. Opens no connection.
 
     Raises:
         RedisUrlError: the URL is not one of Redis.
     """
-    reading = CoalescingStore(FeastOnlineStore(schema, redis_url))
-    return CachingStore(reading, redis_url, rows) if rows else reading
+    store = FeastOnlineStore(schema, redis_url)
+    return CachingStore(store, redis_url, rows) if rows else store
 
 
 class CachingStore:
@@ -50,15 +48,21 @@ class CachingStore:
         self._rows: Final[LRUCache[str, FeatureBatch | object]] = LRUCache(rows)
         """User id → row, or the mark of a read under way."""
         self._keys = UserKeys()
-        self._promised = False
+        self._tracked = False
         self._listening: asyncio.Task[None] | None = None
 
+    def kept(self, user_id: str) -> FeatureBatch | None:
+        row = self._rows.get(user_id)
+        return row if isinstance(row, FeatureBatch) else None
+
     async def read_users(self, user_ids: Sequence[str]) -> FeatureBatch:
-        """Kept are the rows of users asked for one at a time, as requests do."""
-        if len(user_ids) != 1:
-            return await self._store.read_users(user_ids)
-        kept = self._rows.get(user_ids[0])
-        return kept if isinstance(kept, FeatureBatch) else await self._read(user_ids[0])
+        """In one read those that are not kept."""
+        rows = {one: row for one in user_ids if (row := self.kept(one)) is not None}
+        if missing := [one for one in dict.fromkeys(user_ids) if one not in rows]:
+            rows |= await self._read(missing)
+        if not rows:
+            return await self._store.read_users([])
+        return FeatureBatch.join([rows[one] for one in user_ids])
 
     async def read_items(self, item_ids: Sequence[str]) -> FeatureBatch:
         return await self._store.read_items(item_ids)
@@ -71,28 +75,30 @@ class CachingStore:
                 await self._listening
         await self._store.close()
 
-    async def _read(self, user_id: str) -> FeatureBatch:
-        """Keeps the row unless it was written, or the promise lost, while it was read: the reply may be older
-        than the message about it, which came on another connection."""
+    async def _read(self, user_ids: Sequence[str]) -> dict[str, FeatureBatch]:
+        """Keeps each row unless it was written, or the promise lost, while it was read: the reply may be
+        older than the message about it, which came on another connection."""
         if self._listening is None:
             self._listening = asyncio.create_task(listen(self._redis_url, self._keys.prefix, self))
         mark = object()
-        if self._promised:
-            self._rows[user_id] = mark
-        row = await self._store.read_users([user_id])
-        if self._rows.get(user_id) is mark:
-            row = self._rows[user_id] = _lasting(row)
-        return row
+        if self._tracked:
+            self._rows.update(dict.fromkeys(user_ids, mark))
+        batch = await self._store.read_users(user_ids)
+        rows = {one: batch.take([at]) for at, one in enumerate(user_ids)}
+        for one, row in rows.items():
+            if self._rows.get(one) is mark:
+                rows[one] = self._rows[one] = _lasting(row)
+        return rows
 
-    def heard(self, keys: Sequence[bytes] | None) -> None:
+    def on_written(self, keys: Sequence[bytes] | None) -> None:
         if keys is None:
             self._rows.clear()
             return
         for key in keys:
             self._rows.pop(self._keys.user_id(key), None)
 
-    def listening(self, yes: bool) -> None:
-        self._promised = yes
+    def on_tracked(self, yes: bool) -> None:
+        self._tracked = yes
         self._rows.clear()
 
 

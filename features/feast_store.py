@@ -61,6 +61,9 @@ class FeastOnlineStore:
         self._form_checked = -FORM_CHECK_S
         self._closed = False
 
+    def kept(self, user_id: str) -> FeatureBatch | None:
+        return None
+
     async def read_users(self, user_ids: Sequence[str]) -> FeatureBatch:
         return await self._read(self._users, user_ids)
 
@@ -69,10 +72,7 @@ class FeastOnlineStore:
 
     async def close(self) -> None:
         self._closed = True
-        # Feast's own `close` leaves its asynchronous Redis client open.
-        client = self._online._client_async
-        if client is not None:
-            await client.aclose()
+        await self._online.aclose()
 
     async def _read(self, entity: _Entity, ids: Sequence[str]) -> FeatureBatch:
         if self._closed:
@@ -106,8 +106,7 @@ class FeastOnlineStore:
         now = time.monotonic()
         if now < self._form_checked + FORM_CHECK_S:
             return
-        client = await self._online._get_client_async(self._config.online_store)
-        marker = await client.get(MARKER)
+        marker = await self._online.value(self._config, MARKER)
         if marker is not None and unstamped(marker.decode()) is None:
             raise OnlineStoreError(
                 f"Redis at {self._address} holds rows that another release wrote: run `marquee features`"

@@ -1,8 +1,9 @@
-"""Redis says which rows were written: server-assisted client-side caching in its broadcasting mode, on a
+"""Redis tells which rows were written: server-assisted client-side caching in its broadcasting mode, on a
 connection of its own (https://redis.io/docs/latest/develop/reference/client-side-caching/).
 
 redis-py caches replies itself for blocking connections only. In broadcasting mode the server remembers
-nothing of what we have read; it names every key with our prefix that anybody writes, 50 bytes each.
+nothing of what we have read; it names every key with our prefix that anybody writes, 50 bytes each. The
+connection redirects its messages to itself and subscribes to them (RESP2), so that they are read as replies.
 
 Does not belong here: what is kept (`features.cached`).
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
@@ -21,8 +22,6 @@ from redis.exceptions import RedisError
 from features.redis_address import CONNECT_TIMEOUT_S, RedisAddress
 from features.redis_errors import explain
 
-Heard = Callable[[Sequence[bytes] | None], None]
-
 log = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
@@ -30,8 +29,8 @@ PERIOD_S = 1.0
 
 SILENT = 2
 """Periods in a row without an answer after which it is taken for lost. Not one: after a pause of this process
-the answer lies there unread when the period is over. Where a network swallows messages and tells nobody,
-writes are not heard of for one period more than this."""
+the answer lies there unread when the period is over. Where a network loses messages without an error,
+writes are not reported for one period more than this."""
 
 AGAIN_S = 2.0
 """Seconds before a connection that was lost or refused is tried again. Until then every row is read."""
@@ -39,52 +38,59 @@ AGAIN_S = 2.0
 COMMAND_S = 1.0
 """Seconds for the server to answer the commands that open the connection."""
 
+CHANNEL = b"__redis__:invalidate"
+"""Where Redis publishes the keys that were written, for connections that speak RESP2."""
+
 
 class Listener(Protocol):
-    def heard(self, keys: Sequence[bytes] | None) -> None:
+    def on_written(self, keys: Sequence[bytes] | None) -> None:
         """These keys were written; None: any may have been."""
         ...
 
-    def listening(self, yes: bool) -> None:
-        """From now on every write is heard of, or none is."""
+    def on_tracked(self, yes: bool) -> None:
+        """Whether every write is reported from now on, or none."""
         ...
 
 
 async def listen(redis_url: str, prefix: bytes, listener: Listener) -> None:
-    """Tells of every write to a key that begins with `prefix`, until it is cancelled. Lost or refused, the
+    """Reports every write to a key that begins with `prefix`, until it is cancelled. Lost or refused, the
     connection is made anew; a server that cannot do it (before Redis 6, or a proxy) is asked again and again,
     which costs it a connection every `AGAIN_S`."""
-    address, told = RedisAddress.parse(redis_url), False
+    address, warned = RedisAddress.parse(redis_url), False
     while True:
         try:
-            async with _connected(address, prefix, listener.heard) as connection:
-                listener.listening(True)
-                told = False
-                await _follow(connection)
+            async with _connected(address, prefix) as connection:
+                listener.on_tracked(True)
+                warned = False
+                await _follow(connection, listener)
         except (RedisError, OSError, TimeoutError) as error:
-            if not told:  # once an outage
+            if not warned:  # once an outage
                 log.warning(
                     "every row is read, as Redis does not say what is written: Redis at %s %s",
                     address,
                     explain(error),
                 )
-            told = True
+            warned = True
         finally:
-            listener.listening(False)
+            listener.on_tracked(False)
         await asyncio.sleep(AGAIN_S)
 
 
 @asynccontextmanager
-async def _connected(address: RedisAddress, prefix: bytes, heard: Heard) -> AsyncIterator[Connection]:
+async def _connected(address: RedisAddress, prefix: bytes) -> AsyncIterator[Connection]:
     # No timeout of the socket, which would put asyncio.wait_for around every command: in Python 3.11 that can
     # lose a cancellation (https://github.com/python/cpython/issues/81839). The deadlines are those below.
-    pool = Redis(**address.options(None), protocol=3).connection_pool
+    pool = Redis(**address.options(None), protocol=2).connection_pool
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S + COMMAND_S):
             connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # its decorator has none
-            # Only the parser takes a handler; redis-py's own cache for blocking connections gives it so.
-            connection._parser.set_invalidation_push_handler(_handler(heard))
-            await connection.send_command("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", prefix)
+            await connection.send_command("CLIENT", "ID")
+            own = await connection.read_response(disconnect_on_error=False)
+            await connection.send_command(
+                "CLIENT", "TRACKING", "ON", "REDIRECT", own, "BCAST", "PREFIX", prefix
+            )
+            await connection.read_response(disconnect_on_error=False)
+            await connection.send_command("SUBSCRIBE", CHANNEL)
             await connection.read_response(disconnect_on_error=False)
         yield connection
     finally:
@@ -94,16 +100,8 @@ async def _connected(address: RedisAddress, prefix: bytes, heard: Heard) -> Asyn
             await pool.disconnect()
 
 
-def _handler(heard: Heard) -> Callable[[tuple[bytes, Sequence[bytes] | None]], Awaitable[None]]:
-    async def handle(message: tuple[bytes, Sequence[bytes] | None]) -> None:
-        _, keys = message
-        heard(keys)
-
-    return handle
-
-
-async def _follow(connection: Connection) -> None:
-    """Reads what is said.
+async def _follow(connection: Connection, listener: Listener) -> None:
+    """Reads what the server sends.
 
     Raises:
         TimeoutError: the server is silent.
@@ -114,8 +112,11 @@ async def _follow(connection: Connection) -> None:
         silent, until = silent + 1, clock() + PERIOD_S
         await connection.send_command("PING")
         while (left := until - clock()) > 0:
-            # None: a write, which the handler was told of, or nothing. The one other answer is the pong.
-            pong = await connection.read_response(timeout=left, disconnect_on_error=False, push_request=True)
-            if pong is not None:
-                silent = 0
+            message = await connection.read_response(timeout=left, disconnect_on_error=False)
+            if message is None:
+                break  # nothing came in time
+            silent = 0
+            if message[0] == b"message":  # else the pong
+                keys = message[2]  # anybody may publish anything here
+                listener.on_written(keys if isinstance(keys, list) else None)
     raise TimeoutError(f"it was silent for {SILENT * PERIOD_S:g} s")

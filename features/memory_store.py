@@ -39,6 +39,9 @@ class MemoryOnlineStore:
         lines = timelines(interactions, items, users)
         return MemoryOnlineStore(schema, user_rows(schema, lines, users), item_rows(schema, lines, items))
 
+    def kept(self, user_id: str) -> FeatureBatch | None:
+        return None
+
     async def read_users(self, user_ids: Sequence[str]) -> FeatureBatch:
         return self._read(self._users, user_ids)
 

@@ -45,6 +45,21 @@ class FeatureBatch:
     written_at: NDArray[np.float64]
     version: NDArray[np.uint64]
 
+    @staticmethod
+    def join(parts: Sequence[FeatureBatch]) -> FeatureBatch:
+        """The rows of one batch or more, one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        return FeatureBatch(
+            ids=tuple(one for part in parts for one in part.ids),
+            found=np.concatenate([part.found for part in parts]),
+            columns={
+                name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns
+            },
+            written_at=np.concatenate([part.written_at for part in parts]),
+            version=np.concatenate([part.version for part in parts]),
+        )
+
     def take(self, at: Sequence[int]) -> FeatureBatch:
         """The rows at these positions, in their order."""
         where = np.asarray(at, np.intp)
@@ -63,6 +78,10 @@ class FeatureBatch:
 
 class OnlineStore(Protocol):
     """Reads online features. One call is one round trip, bounded by the store's own timeout."""
+
+    def kept(self, user_id: str) -> FeatureBatch | None:
+        """The user's row where the store holds it in memory, as `read_users` would read it; else None."""
+        ...
 
     async def read_users(self, user_ids: Sequence[str]) -> FeatureBatch:
         """The users' rows in the order asked for; a user without one gets the schema's defaults.

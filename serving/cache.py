@@ -2,8 +2,7 @@
 
 The key holds the version of the user's feature row: an event of the user changes the row, and with it the
 key, so nothing has to be told to forget. A cache belongs to one pipeline of one bundle and goes with it.
-Does not belong here: what may be kept (the executor keeps whole answers only), what is computed inside one
-request (`serving.reuse`).
+Does not belong here: what may be kept (the executor keeps whole answers only).
 """
 
 from __future__ import annotations

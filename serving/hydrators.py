@@ -1,16 +1,16 @@
-"""Query hydrators: what the online store knows of the user, in one read."""
+"""Query hydrators: what the online store knows of the users of a batch, in one read."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from cachetools import LRUCache
 
 from features.schema import FeatureSchema
-from features.store import FeatureBatch, OnlineStore
+from features.store import Column, FeatureBatch, OnlineStore
 from features.transforms import encode
-from serving.observe import tracing
 from serving.past import Past, past
 from serving.types import Float32, Query
 from training.catalogue import Catalogue
@@ -39,37 +39,48 @@ class UserHydrator:
     def enabled(self, query: Query) -> bool:
         return query.user_id is not None
 
-    async def hydrate_query(self, query: Query) -> Query:
-        """Raises OnlineStoreError where the store does not answer; the executor goes on without."""
+    def kept(self, query: Query) -> Query | None:
         assert query.user_id is not None
-        with tracing.span("online store"):
-            rows = await self._store.read_users([query.user_id])
-        if not rows.found[0]:
+        row = self._store.kept(query.user_id)
+        return None if row is None else self._filled([query], row)[0]
+
+    async def hydrate(self, queries: Sequence[Query]) -> list[Query]:
+        """Raises OnlineStoreError where the store does not answer; the executor goes on without."""
+        ids = dict.fromkeys(query.user_id for query in queries if query.user_id is not None)
+        return self._filled(queries, await self._store.read_users(list(ids)))
+
+    def _filled(self, queries: Sequence[Query], rows: FeatureBatch) -> list[Query]:
+        place = {user_id: at for at, user_id in enumerate(rows.ids)}
+        return [self._with(query, rows, place[str(query.user_id)]) for query in queries]
+
+    def _with(self, query: Query, rows: FeatureBatch, at: int) -> Query:
+        if not rows.found[at]:
             return replace(query, user_version=0)
-        version = int(rows.version[0])
-        past, features = self._row(query.user_id, version, rows)
+        past, features = self._row(rows, at)
         return replace(
             query,
-            user_version=version,
+            user_version=int(rows.version[at]),
             history=past.history,
             met=past.met,
             disliked=past.disliked,
             user_features=features,
-            feature_age_s=_known(rows.age_s(query.now)[0]),
+            feature_age_s=_known(rows.age_s(query.now)[at]),
         )
 
-    def _row(self, user_id: str, version: int, rows: FeatureBatch) -> tuple[Past, Float32]:
-        decoded = self._decoded.get((user_id, version))
+    def _row(self, rows: FeatureBatch, at: int) -> tuple[Past, Float32]:
+        key = rows.ids[at], int(rows.version[at])
+        decoded = self._decoded.get(key)
         if decoded is None:
-            past, features = self._past(rows), encode(self._schema.user, rows.columns)[0]
+            columns = rows.take([at]).columns
+            past, features = self._past(columns), encode(self._schema.user, columns)[0]
             history = past.history
             for array in (history.item_index, history.value, history.timestamp, features):
                 array.flags.writeable = False
-            decoded = self._decoded[user_id, version] = past, features
+            decoded = self._decoded[key] = past, features
         return decoded
 
-    def _past(self, rows: FeatureBatch) -> Past:
-        columns = rows.columns
+    def _past(self, columns: Mapping[str, Column]) -> Past:
+        """Of a batch of one row."""
         older, of = self._catalogue.hashed(columns["older_items"][0])
         return past(
             self._feedback,

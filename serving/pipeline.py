@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import groupby
 
 import numpy as np
@@ -21,9 +21,9 @@ from serving.batch import Queries
 from serving.batcher import MicroBatchQueue
 from serving.config import BatchingConfig, Budgets
 from serving.errors import Unavailable
+from serving.hydration import Hydrated, from_memory, read
 from serving.observe import tracing
 from serving.observe.metrics import NullRecorder, Recorder
-from serving.observe.request_trace import RequestTrace
 from serving.program import Here, Program, Runner
 from serving.stages import (
     AnswerCache,
@@ -37,8 +37,8 @@ from serving.stages import (
     SideEffect,
     Source,
 )
-from serving.state import State, Timing
-from serving.steps import FEATURES, RETRIEVAL, SOURCE, Blend, Explain, Keep, Rank, Retrieve, Select, Step
+from serving.state import Loss, State, Timing
+from serving.steps import RETRIEVAL, SOURCE, Blend, Explain, Keep, Rank, Retrieve, Select, Step
 from serving.types import Int32, Mask, Query, Recommendation, Shown, Tier
 
 CACHE = "cache"
@@ -61,7 +61,7 @@ class Pipeline:
     Attributes:
         hidden: the items that may not be returned for a query.
         user_width: of the encoded user features.
-        admit: raises what is wrong with a query before it is gathered with others.
+        admit: raises what is wrong with a query before it goes into a batch.
         runners: stage (`serving.steps.Step.stage`) → where it runs; the others run by `here`.
     """
 
@@ -121,49 +121,57 @@ class Pipeline:
             InvalidFilter: the client's mistake.
         """
         self.admit(query)
-        trace = RequestTrace(self.recorder, query.deadline)
-        query = await self._hydrate(query, trace)
-        recommendation = self._kept(query, trace)
-        if recommendation is None:
-            left_s = query.deadline - time.monotonic()
-            hurried = left_s < HURRIED * self.batching.max_wait_ms / 1e3
-            found = await self._queue.ask(tracing.carried(query), hurried)
-            recommendation = replace(
-                found,
-                degraded=(*trace.degraded, *found.degraded),
-                timings_ms={**trace.timings_ms, **found.timings_ms},
-            )
-            if self.cache is not None and not recommendation.degraded:
-                self.cache.keep(recommendation)
-        self.recorder.answered(recommendation)
-        return recommendation
+        query, answer = tracing.carried(query), None
+        if known := from_memory(self.query_hydrator, query):
+            known, (answer,) = self._from_cache(known)
+            (query,) = known.queries
+        if answer is None:
+            hurried = query.deadline - time.monotonic() < HURRIED * self.batching.max_wait_ms / 1e3
+            answer = await self._queue.ask(query, hurried)
+            answer = answer if known is None else known.then(0, answer)
+        self.recorder.answered(answer)
+        return answer
 
-    async def _hydrate(self, query: Query, trace: RequestTrace) -> Query:
-        hydrator = self.query_hydrator
-        with trace.stage(FEATURES):
-            if hydrator is not None and hydrator.enabled(query):
-                work = partial(hydrator.hydrate_query, query)
-                query = await trace.attempt(FEATURES, self.budgets.features, work) or query
-        return query
-
-    def _kept(self, query: Query, trace: RequestTrace) -> Recommendation | None:
-        """The cache's answer, if any. What is degraded already would be answered otherwise when whole."""
-        if self.cache is None or trace.degraded:
-            return None
-        with trace.stage(CACHE) as passed:
-            found = self.cache.find(query)
-            passed.candidates = 0 if found is None else len(found.shown)
-        self.recorder.cache(found is not None)
-        return None if found is None else replace(found, query=query, timings_ms=trace.timings_ms)
+    def _from_cache(self, known: Hydrated) -> tuple[Hydrated, list[Recommendation | None]]:
+        """For each request what the cache has for it. One that lost its features would be answered otherwise
+        with them, and is not looked for."""
+        found: list[Recommendation | None] = [None] * len(known.queries)
+        if self.cache is not None and (rows := np.flatnonzero(asked := known.whole)).size:
+            began, shown = time.monotonic(), np.zeros(len(asked), np.int64)
+            for row in rows.tolist():
+                query = known.queries[row]
+                if (kept := self.cache.find(query)) is not None:
+                    found[row], shown[row] = replace(kept, query=query), len(kept.shown)
+                self.recorder.cache(kept is not None)
+            known = known.took(CACHE, began, asked, shown)
+        report(known.timings, known.losses, self.recorder)
+        tracing.stages([query.traceparent for query in known.queries], known.timings, known.losses)
+        return known, [None if each is None else known.then(row, each) for row, each in enumerate(found)]
 
     async def _answers(self, queries: Sequence[Query]) -> list[Recommendation | Exception]:
+        """A batch: its features in one read, what the cache has, and the rest computed."""
+        known = await read(self.query_hydrator, queries, self.budgets.features / 1e3)
+        known, found = self._from_cache(known)
+        answers: list[Recommendation | Exception | None] = [*found]
+        rest = [row for row, answer in enumerate(found) if answer is None]
+        for row, answer in zip(rest, await self._computed([known.queries[row] for row in rest]), strict=True):
+            answers[row] = answer
+            if isinstance(answer, Recommendation):
+                answers[row] = answer = known.then(row, answer)
+                if self.cache is not None and not answer.degraded:
+                    self.cache.keep(answer)
+        return [answer for answer in answers if answer is not None]
+
+    async def _computed(self, queries: Sequence[Query]) -> list[Recommendation | Exception]:
+        if not queries:
+            return []
         batch = Queries.of(queries, self.user_width, [self.hidden(query) for query in queries])
         deadline = np.array([query.deadline for query in queries], np.float64)
         state = State.begin(batch, deadline, len(self.sources))
         for runner, program in self.programs:
             state = await runner.run(program, state)
         state = state.took(_retrieval(state))
-        report(state, self.recorder)
+        report(state.timings, state.losses, self.recorder)
         answered = self._answered(state)
         return [self._answer(state, row, query, bool(answered[row])) for row, query in enumerate(queries)]
 
@@ -236,14 +244,14 @@ def _retrieval(state: State) -> Timing:
     )
 
 
-def report(state: State, recorder: Recorder) -> None:
-    """Tells what each request of a batch went through."""
-    for timing in state.timings:
+def report(timings: Sequence[Timing], losses: Sequence[Loss], recorder: Recorder) -> None:
+    """Records what each request of a batch went through."""
+    for timing in timings:
         for row in np.flatnonzero(timing.rows).tolist():
             recorder.stage(
                 timing.stage, timing.seconds, int(timing.candidates_in[row]), int(timing.candidates_out[row])
             )
-    for loss in state.losses:
+    for loss in losses:
         for _ in loss.rows:
             recorder.lost(loss.stage, loss.reason)
 

@@ -88,11 +88,19 @@ class Explainer(Stage, Protocol):
 
 
 class QueryHydrator(Protocol):
-    """Fills in what the store knows of the user, with one online read."""
+    """Fills in what the store knows of the users, and nothing else."""
 
-    def enabled(self, query: Query) -> bool: ...
+    def enabled(self, query: Query) -> bool:
+        """Whether it is for this request."""
+        ...
 
-    async def hydrate_query(self, query: Query) -> Query: ...
+    def kept(self, query: Query) -> Query | None:
+        """The request, where what the store knows is in memory; None where it has to be read."""
+        ...
+
+    async def hydrate(self, queries: Sequence[Query]) -> Sequence[Query]:
+        """These requests, in their order, after one online read. Raises what the store raises."""
+        ...
 
 
 class AnswerCache(Protocol):

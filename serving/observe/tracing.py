@@ -11,7 +11,7 @@ Does not belong here: FastAPI's own tracing, whose preparations are paid by requ
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
@@ -93,35 +93,6 @@ def traceparent(span: Span) -> str | None:
     if not context.is_valid:
         return None
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
-
-
-def recorded() -> bool:
-    """Whether this request is in a trace."""
-    return trace.get_current_span().is_recording()
-
-
-def span(name: str, attributes: Mapping[str, str | int] | None = None) -> AbstractContextManager[Span]:
-    """A part of the current span, or nothing where that is not recorded."""
-    if not recorded():
-        return _NOTHING
-    return _tracer.start_as_current_span(
-        name, attributes=attributes, record_exception=False, set_status_on_exception=False
-    )
-
-
-def counted(candidates_in: int, candidates_out: int) -> None:
-    """Says in the current span, a stage's, how many candidates it was given and let through."""
-    if recorded():
-        span = trace.get_current_span()
-        span.set_attribute("marquee.candidates.in", candidates_in)
-        span.set_attribute("marquee.candidates.out", candidates_out)
-
-
-def lost(stage: str, reason: str) -> None:
-    """Says in the current span what was lost within it, and the class of the error."""
-    current = trace.get_current_span()
-    if current.is_recording():
-        _mark_lost(current, stage, reason)
 
 
 def carried(query: Query) -> Query:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from features.cached import CachingStore
-from features.coalesced import CoalescingStore
 from features.embedded import EmbeddedRedis
 from features.feast_config import feature_store
 from features.feast_store import FeastOnlineStore
@@ -42,15 +41,11 @@ def feast(url: str) -> OnlineStore:
     return FeastOnlineStore(SCHEMA, url, read_timeout_s=10.0)
 
 
-def coalescing(url: str) -> OnlineStore:
-    return CoalescingStore(feast(url))
-
-
 def caching(url: str) -> OnlineStore:
-    return CachingStore(coalescing(url), url, 100)
+    return CachingStore(feast(url), url, 100)
 
 
-@pytest.fixture(params=[memory, feast, coalescing, caching])
+@pytest.fixture(params=[memory, feast, caching])
 async def store(request: pytest.FixtureRequest, url: str) -> AsyncIterator[OnlineStore]:
     made: OnlineStore = request.param(url)
     yield made
@@ -79,6 +74,13 @@ async def test_rows_come_in_the_order_asked_for(store: OnlineStore) -> None:
     assert batch.columns["zip_code"].tolist() == ["00003", "00000", "00007"]
     items = await store.read_items(["i4", "i2"])
     assert items.columns["title"].tolist() == ["Film 4, the", "Film 2, the"]
+
+
+async def test_a_kept_row_is_the_row_that_is_read(store: OnlineStore) -> None:
+    read = await store.read_users(["u1", "nobody"])
+    for at, user_id in enumerate(read.ids):
+        if (kept := store.kept(user_id)) is not None:
+            assert_equal(kept, read.take([at]))
 
 
 async def test_the_columns_are_the_schemas(store: OnlineStore) -> None:

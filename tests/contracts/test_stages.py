@@ -289,17 +289,22 @@ def test_a_stage_has_a_name_and_says_which_requests_it_is_for(stage: Stage, aske
 
 
 @each(QUERY_HYDRATORS)
-@given(query=queries)
-def test_a_query_hydrator_fills_in_the_user_and_nothing_else(stage: QueryHydrator, query: Query) -> None:
-    if not stage.enabled(query):
-        return
-    hydrated = twice(lambda asked: doubles.run(stage.hydrate_query(asked)), query)
+@given(asked=st.lists(queries, max_size=5))
+def test_a_query_hydrator_fills_in_the_user_and_nothing_else(
+    stage: QueryHydrator, asked: list[Query]
+) -> None:
+    asked = [query for query in asked if stage.enabled(query)]
     filled = {"history", "met", "disliked", "user_features", "feature_age_s", "user_version"}
-    for field in fields(Query):
-        if field.name not in filled:
-            assert frozen(getattr(hydrated, field.name)) == frozen(getattr(query, field.name)), field.name
-    assert (hydrated.history.item_index >= 0).all()
-    assert (np.diff(hydrated.history.timestamp) >= 0).all()
+    for query, hydrated in zip(asked, doubles.run(stage.hydrate(asked)), strict=True):
+        for field in fields(Query):
+            if field.name not in filled:
+                assert frozen(getattr(hydrated, field.name)) == frozen(getattr(query, field.name)), field.name
+        assert (hydrated.history.item_index >= 0).all()
+        assert (np.diff(hydrated.history.timestamp) >= 0).all()
+        (alone,) = doubles.run(stage.hydrate([query]))
+        assert frozen(hydrated) == frozen(alone)
+        kept = stage.kept(query)
+        assert kept is None or frozen(kept) == frozen(alone)
 
 
 @each(SOURCES + TOLD)

@@ -10,13 +10,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
 from features import invalidation
 from features.cached import CachingStore, online_store
-from features.coalesced import CoalescingStore
 from features.embedded import EmbeddedRedis
 from features.feast_config import feature_store
 from features.feast_redis import UserKeys
@@ -39,13 +38,17 @@ class Counting:
     """Reads from memory, when it is let go, and counts."""
 
     def __init__(self) -> None:
-        self.reads = 0
+        self.reads = self.rows = 0
         self.began: asyncio.Queue[None] = asyncio.Queue()
         self.go = asyncio.Event()
         self.go.set()
 
+    def kept(self, user_id: str) -> FeatureBatch | None:
+        return None
+
     async def read_users(self, user_ids: Sequence[str]) -> FeatureBatch:
         self.reads += 1
+        self.rows += len(user_ids)
         self.began.put_nowait(None)
         await self.go.wait()
         return await MEMORY.read_users(user_ids)
@@ -70,7 +73,7 @@ class Kept:
         self.inner = Counting()
         self.store = CachingStore(self.inner, "redis://nowhere", ROWS)
         self.store._listening = asyncio.create_task(asyncio.sleep(0))  # nobody listens
-        self.store.listening(True)
+        self.store.on_tracked(True)
 
     async def reads(self, user_id: str) -> int:
         """How often it was read for one more request."""
@@ -85,21 +88,36 @@ async def test_who_asks_again_is_not_read_again() -> None:
     assert [await kept.reads("nobody") for _ in range(2)] == [1, 0]
 
 
+several = st.lists(st.sampled_from(["u0", "u1", "u2", "nobody"]), max_size=4)
+
+
+@settings(max_examples=25)
+@given(st.lists(several, max_size=4))
+async def test_of_several_the_missing_are_read_in_one_read(batches: list[list[str]]) -> None:
+    kept, seen = Kept(), set[str]()
+    for ids in batches:
+        missing, before = set(ids) - seen, (kept.inner.reads, kept.inner.rows)
+        assert_equal(await kept.store.read_users(ids), await MEMORY.read_users(ids))
+        read = kept.inner.reads - before[0], kept.inner.rows - before[1]
+        assert read == (1 if missing or not ids else 0, len(missing))
+        seen |= missing
+
+
 async def test_what_was_written_is_read_and_nothing_else() -> None:
     kept = Kept()
     await asyncio.gather(kept.reads("u1"), kept.reads("u2"))
-    kept.store.heard([key_of("u1"), key_of("somebody else"), UserKeys().prefix, b""])
+    kept.store.on_written([key_of("u1"), key_of("somebody else"), UserKeys().prefix, b""])
     assert (await kept.reads("u2"), await kept.reads("u1"), await kept.reads("u1")) == (0, 1, 0)
-    kept.store.heard(None)
+    kept.store.on_written(None)
     assert (await kept.reads("u2"), await kept.reads("u1")) == (1, 1)
 
 
 async def test_without_the_promise_every_row_is_read() -> None:
     kept = Kept()
     await kept.reads("u1")
-    kept.store.listening(False)
+    kept.store.on_tracked(False)
     assert [await kept.reads("u1") for _ in range(2)] == [1, 1]
-    kept.store.listening(True)
+    kept.store.on_tracked(True)
     assert [await kept.reads("u1") for _ in range(2)] == [1, 0]
 
 
@@ -113,10 +131,10 @@ async def test_the_least_recently_used_go_first() -> None:
 @pytest.mark.parametrize(
     "told",
     [
-        lambda store: store.heard([key_of("u1")]),
-        lambda store: store.heard(None),
-        lambda store: store.listening(False),
-        lambda store: (store.listening(False), store.listening(True)),
+        lambda store: store.on_written([key_of("u1")]),
+        lambda store: store.on_written(None),
+        lambda store: store.on_tracked(False),
+        lambda store: (store.on_tracked(False), store.on_tracked(True)),
     ],
     ids=["written", "anything written", "promise lost", "lost and given again"],
 )
@@ -139,12 +157,12 @@ async def test_of_two_reads_the_one_begun_last_is_kept() -> None:
     kept.inner.go.clear()
     first = asyncio.create_task(kept.store.read_users(["u1"]))
     await kept.inner.began.get()
-    kept.store.heard([key_of("u1")])
+    kept.store.on_written([key_of("u1")])
     second = asyncio.create_task(kept.store.read_users(["u1"]))
     await kept.inner.began.get()
     kept.inner.go.set()
     old, new = await asyncio.gather(first, second)
-    assert await kept.store.read_users(["u1"]) is new is not old
+    assert kept.store.kept("u1") is new is not old
 
 
 async def test_a_read_that_failed_or_was_given_up_is_made_anew() -> None:
@@ -159,7 +177,7 @@ async def test_a_read_that_failed_or_was_given_up_is_made_anew() -> None:
 
 
 async def test_none_are_kept_where_none_are_wanted() -> None:
-    assert isinstance(online_store(SCHEMA, "redis://127.0.0.1", 0), CoalescingStore)
+    assert isinstance(online_store(SCHEMA, "redis://127.0.0.1", 0), FeastOnlineStore)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -187,7 +205,7 @@ async def store(server: EmbeddedRedis) -> AsyncIterator[CachingStore]:
     feast = FeastOnlineStore(SCHEMA, server.url, read_timeout_s=10.0)
     made = CachingStore(feast, server.url, 100)
     await made.read_users(["u1"])
-    await until(lambda: made._promised)
+    await until(lambda: made._tracked)
     yield made
     await made.close()
 
@@ -254,10 +272,10 @@ async def test_of_other_keys_nothing_is_heard(server: EmbeddedRedis) -> None:
             self.keys: list[bytes] = []
             self.ready = asyncio.Event()
 
-        def heard(self, keys: Sequence[bytes] | None) -> None:
+        def on_written(self, keys: Sequence[bytes] | None) -> None:
             self.keys += keys or []
 
-        def listening(self, yes: bool) -> None:
+        def on_tracked(self, yes: bool) -> None:
             self.ready.set()
 
     noted = Noted()
@@ -277,9 +295,9 @@ async def test_it_ends_whenever_it_is_told_to(server: EmbeddedRedis) -> None:
     """In the middle of connecting, too, where Python 3.11 has lost cancellations."""
 
     class Deaf:
-        def heard(self, keys: Sequence[bytes] | None) -> None: ...
+        def on_written(self, keys: Sequence[bytes] | None) -> None: ...
 
-        def listening(self, yes: bool) -> None: ...
+        def on_tracked(self, yes: bool) -> None: ...
 
     for turns in range(60):
         listening = asyncio.create_task(listen(server.url, b"", Deaf()))
@@ -314,11 +332,11 @@ async def test_a_lost_connection_is_noticed_and_made_anew(
     await store.read_users(["u1"])
     try:
         await lose(server)
-        await until(lambda: not store._promised)
+        await until(lambda: not store._tracked)
         assert len(store._rows) == 0
     finally:
         os.kill(server.pid, signal.SIGCONT)
-    await until(lambda: store._promised)
+    await until(lambda: store._tracked)
     assert "every row is read" in caplog.text
     assert server._password not in caplog.text
     row = await store.read_users(["u1"])
@@ -331,8 +349,8 @@ async def test_a_pause_of_this_process_loses_nothing(
     """Seconds in which the event loop does not turn: what Redis said meanwhile is read after it."""
     monkeypatch.setattr(invalidation, "PERIOD_S", 0.2)
     lost: list[bool] = []
-    told = store.listening
-    store.listening = lambda yes: (lost.append(yes), told(yes))[1]  # type: ignore[method-assign]  # a spy
+    told = store.on_tracked
+    store.on_tracked = lambda yes: (lost.append(yes), told(yes))[1]  # type: ignore[method-assign]  # a spy
     await store.read_users(["u1"])
     await asyncio.sleep(0.3)
     with Redis.from_url(server.url) as client:

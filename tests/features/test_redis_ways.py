@@ -48,11 +48,11 @@ class Noted:
         self.ready = asyncio.Event()
         self.keys: asyncio.Queue[bytes] = asyncio.Queue()
 
-    def heard(self, keys: Sequence[bytes] | None) -> None:
+    def on_written(self, keys: Sequence[bytes] | None) -> None:
         for key in keys or ():
             self.keys.put_nowait(key)
 
-    def listening(self, yes: bool) -> None:
+    def on_tracked(self, yes: bool) -> None:
         if yes:
             self.ready.set()
 

@@ -102,9 +102,12 @@ class HistoryHydrator(Named):
     def enabled(self, query: Query) -> bool:
         return True
 
-    async def hydrate_query(self, query: Query) -> Query:
+    def kept(self, query: Query) -> Query | None:
+        return None
+
+    async def hydrate(self, queries: Sequence[Query]) -> list[Query]:
         await self.fault.wait()
-        return replace(query, history=self.history, feature_age_s=1.0)
+        return [replace(query, history=self.history, feature_age_s=1.0) for query in queries]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ the history.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -57,15 +57,18 @@ JSON = {"content-type": "application/json"}
 
 @dataclass(frozen=True)
 class Directory(Named):
-    """Knows the history of `ann`."""
+    """Knows the history of `ann`, and holds it in memory."""
 
     def enabled(self, query: Query) -> bool:
-        return True
+        return query.user_id is not None
 
-    async def hydrate_query(self, query: Query) -> Query:
+    def kept(self, query: Query) -> Query:
         if query.user_id != "ann":
-            return query
-        return replace(query, history=history_of([1, 2]), feature_age_s=12.3456)
+            return replace(query, user_version=0)
+        return replace(query, history=history_of([1, 2]), feature_age_s=12.3456, user_version=1)
+
+    async def hydrate(self, queries: Sequence[Query]) -> list[Query]:
+        return [self.kept(query) for query in queries]
 
 
 @dataclass(frozen=True)

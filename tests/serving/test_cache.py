@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,11 +102,18 @@ class Row:
     version: int | None = 1
     name: str = "row"
     past: tuple[int, ...] = (1,)
+    in_memory: bool = False
 
     def enabled(self, query: Query) -> bool:
         return query.user_id is not None
 
-    async def hydrate_query(self, query: Query) -> Query:
+    def kept(self, query: Query) -> Query | None:
+        return self._filled(query) if self.in_memory else None
+
+    async def hydrate(self, queries: Sequence[Query]) -> list[Query]:
+        return [self._filled(query) for query in queries]
+
+    def _filled(self, query: Query) -> Query:
         if self.version is None:
             raise ConnectionError
         return replace(query, history=history_of(self.past), user_version=self.version)

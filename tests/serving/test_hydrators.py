@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features.memory_store import MemoryOnlineStore
-from features.store import OnlineStoreError
+from features.store import FeatureBatch, OnlineStoreError
 from features.transforms import encode
 from serving.hydrators import UserHydrator
 from serving.types import Query
@@ -24,7 +27,8 @@ CATALOGUE = WORLD.data.catalogue
 
 def hydrated(query: Query, catalogue: Catalogue = CATALOGUE, store: MemoryOnlineStore | None = None) -> Query:
     hydrator = UserHydrator(store or WORLD.store(), WORLD.schema, catalogue, Feedback())
-    return asyncio.run(hydrator.hydrate_query(query))
+    (filled,) = asyncio.run(hydrator.hydrate([query]))
+    return filled
 
 
 @pytest.mark.parametrize("user", range(8))
@@ -54,14 +58,58 @@ def test_one_version_of_a_row_is_decoded_once_and_another_anew() -> None:
     store = WORLD.store()
     hydrator = UserHydrator(store, WORLD.schema, CATALOGUE, Feedback())
     ask = query_of(user_id=WORLD.data.events.user_ids[0], now=WORLD.now)
-    first, second = (asyncio.run(hydrator.hydrate_query(ask)) for _ in range(2))
+    first, second = (asyncio.run(hydrator.hydrate([ask]))[0] for _ in range(2))
     assert second.history is first.history
     assert second.user_features is first.user_features
     assert not first.history.item_index.flags.writeable
     rows = asyncio.run(store.read_users([str(ask.user_id)]))
     rows.columns["history_values"][0] = rows.columns["history_values"][0] + 1
-    moved = hydrator._row(str(ask.user_id), int(rows.version[0]) + 1, rows)[0].history
-    assert moved.value.tolist() == (first.history.value + 1).tolist()
+    (moved,) = hydrator._filled([ask], replace(rows, version=rows.version + np.uint64(1)))
+    assert moved.history.value.tolist() == (first.history.value + 1).tolist()
+
+
+class Counting:
+    """Keeps what it was asked for, and once asked holds a row in memory."""
+
+    def __init__(self) -> None:
+        self.reads: list[list[str]] = []
+        self._rows: dict[str, FeatureBatch] = {}
+        self._store = WORLD.store()
+
+    def kept(self, user_id: str) -> FeatureBatch | None:
+        return self._rows.get(user_id)
+
+    async def read_users(self, user_ids: Sequence[str]) -> FeatureBatch:
+        self.reads.append(list(user_ids))
+        rows = await self._store.read_users(user_ids)
+        self._rows |= {one: rows.take([at]) for at, one in enumerate(user_ids)}
+        return rows
+
+    async def read_items(self, item_ids: Sequence[str]) -> FeatureBatch:
+        return await self._store.read_items(item_ids)
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
+users = st.sampled_from([*WORLD.data.events.user_ids[:4], SILENT, "nobody"])
+
+
+@settings(max_examples=30)
+@given(st.lists(users, min_size=1, max_size=6))
+def test_a_batch_is_one_read_and_equals_its_singles_and_what_is_kept(user_ids: list[str]) -> None:
+    store = Counting()
+    asked = [query_of(user_id=one, now=WORLD.now + at) for at, one in enumerate(user_ids)]
+    hydrator = UserHydrator(store, WORLD.schema, CATALOGUE, Feedback())
+    assert hydrator.kept(asked[0]) is None
+    found = asyncio.run(hydrator.hydrate(asked))
+    assert store.reads == [list(dict.fromkeys(user_ids))]
+    for query, filled in zip(asked, found, strict=True):
+        for alone in (hydrated(query), hydrator.kept(query)):
+            assert alone is not None
+            assert filled.history.item_index.tolist() == alone.history.item_index.tolist()
+            assert (filled.feature_age_s, filled.user_version) == (alone.feature_age_s, alone.user_version)
+    assert len(store.reads) == 1
 
 
 def test_a_user_without_events_has_features_and_no_age() -> None:

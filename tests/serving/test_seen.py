@@ -104,7 +104,8 @@ class Served:
     def hydrated(self) -> Query:
         user = self.recommend.query_hydrator
         assert user is not None
-        return asyncio.run(user.hydrate_query(self.query()))
+        (query,) = asyncio.run(user.hydrate([self.query()]))
+        return query
 
     def answer(self, seen: Seen | None = None) -> Recommendation:
         answer = asyncio.run(self.recommend.run(self.query(seen)))

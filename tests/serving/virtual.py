@@ -123,7 +123,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     global _clock
     _clock, loop = _Clock(), _VirtualLoop()
     clock = SimpleNamespace(monotonic=lambda: _clock.now, perf_counter=time.perf_counter)
-    modules = ("serving.pipeline", "serving.batcher", "serving.observe.request_trace")
+    modules = ("serving.pipeline", "serving.batcher", "serving.hydration")
     patches: list[Any] = [mock.patch(f"{module}.time", clock) for module in modules]
     patches.append(mock.patch.object(Program.__init__, "__defaults__", (clock.monotonic,)))
     for patch in patches:
