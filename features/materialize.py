@@ -59,10 +59,8 @@ def materialize(
         with connect(redis_url) as client:
             refuse_cluster(client)
             client.delete(MARKER, KNOWN_USER)
-            online = store._get_provider().online_store
-            assert isinstance(online, RedisOnlineStore)
             for key in (USER_ID, ITEM_ID):
-                online.delete_entity_values(store.config, [key])
+                RedisOnlineStore().delete_entity_values(store.config, [key])
             write_rows(store, schema, USER_ID, users, progress)
             write_rows(store, schema, ITEM_ID, items, progress)
             note_known_user(client, schema, users)

@@ -59,7 +59,8 @@ def application(config: ServeConfig, traffic: Traffic | None) -> Application:
 def _deployment(replica: type, name: str, version: str, **given: Any) -> Deployment:
     made = serve.deployment(name=name, **given)(replica)  # with a class first it is typed as a decorator
     assert isinstance(made, Deployment)
-    # Serve has no public word for it outside of configuration files, and would take a random version.
+    # Serve has no public word for it outside of configuration files, and would take a random version: a
+    # change of traffic would then replace every replica (tests/test_private_names.py).
     return made.options(version=version, _internal=True)
 
 
