@@ -47,7 +47,9 @@ class Ingress:
         bundles = BundleMetrics(self._metrics.registry)
         self._live = Live(bundles, Shadows(config.shadow, bundles))
         self._redis_url = settings.needed_redis_url()
-        self._loader = EngineLoader(config, pickled_in_c(groups), self._redis_url, self._metrics)
+        self._loader = EngineLoader(
+            config, pickled_in_c(groups), self._redis_url, self._metrics, deploying=_deploying
+        )
         self._service: InService[Engine] = InService(self._load, self._swapped, bundles.refused)
         self._following = following = follower(self._service, config)
         if following is not None:
@@ -111,3 +113,14 @@ class Ingress:
             # reach the shared files. It need not: `exposition` takes gauges from this replica alone.
             warnings.filterwarnings("ignore", "Clearing labels", UserWarning)
             self._metrics.in_service(table.production.bundle, table.production.version)
+
+
+async def _deploying() -> bool:
+    """Whether Ray Serve has not had all replicas of this application running since it was last deployed."""
+    from ray import serve  # on replicas, which have it; the class is read where it is not wanted
+    from ray.serve.schema import ApplicationStatus
+
+    name = serve.get_replica_context().app_name
+    application = (await asyncio.to_thread(serve.status)).applications.get(name)
+    missing = {ApplicationStatus.NOT_STARTED, ApplicationStatus.DEPLOYING, ApplicationStatus.DEPLOY_FAILED}
+    return application is not None and application.status in missing

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,10 @@ MOUNTED_S = 120.0
 """The same where a mounted file says what to load: the kubelets of other stages' pods may show it a minute
 later than ours, and a bundle must not be refused for that. A first load does not wait so long."""
 
+DEPLOYED_S = 600.0
+"""Seconds that a first bundle waits for other stages while Serve is still deploying the application: a new
+cluster's workers with GPUs come minutes after the others, and who is ready is sent requests."""
+
 WARM_UP_PAUSE_S = 0.25
 """Seconds between two looks at them."""
 
@@ -61,6 +65,10 @@ a stage, one that has not loaded the bundle yet is missed once in a hundred time
 
 class WarmUpFailed(ServingError):
     """An engine did not answer, or not without losing a stage."""
+
+
+async def _never() -> bool:
+    return False
 
 
 Groups = Mapping[Stages, "DeploymentHandle[Any]"]
@@ -81,6 +89,7 @@ class EngineLoader:
     """Attributes:
     groups: the stages that run elsewhere.
     workers: the threads of all the others.
+    deploying: whether the application is still being deployed, so that their replicas are to be expected.
     """
 
     config: ServeConfig
@@ -88,6 +97,7 @@ class EngineLoader:
     redis_url: str
     recorder: Recorder
     workers: WorkerThreads = field(default_factory=WorkerThreads)
+    deploying: Callable[[], Awaitable[bool]] = _never
     _store: tuple[str, OnlineStore] | None = field(default=None, repr=False)
 
     @cached_property
@@ -105,17 +115,30 @@ class EngineLoader:
         bundle = await asyncio.to_thread(self._read, url)
         store = await asyncio.to_thread(self._open_store, bundle.schema)
         await _connected(store)
-        within_s = MOUNTED_S if whole and self.config.traffic_file else WARM_UP_S
         engine = await asyncio.to_thread(self._composed, bundle, store)
-        if lost := ", ".join(sorted(await _warm_up(engine, WHOLE_ROUNDS if self.groups else 1, within_s))):
-            if whole:
-                raise WarmUpFailed(f"bundle {engine.version} answers only without {lost}")
-            log.warning("bundle %s answers, but without %s", engine.version, lost)
+        await self._warmed_up(engine, whole)
         return engine
 
     async def close(self) -> None:
         if self._store is not None:
             await self._store[1].close()
+
+    async def _warmed_up(self, engine: Engine, whole: bool) -> None:
+        """Returns when the engine answers with all its stages; where `whole` is not asked for, also without
+        one whose replicas are down, but not while they are only about to come.
+
+        Raises:
+            WarmUpFailed: `whole` was asked for, and the engine answers only without some stage.
+        """
+        within_s = MOUNTED_S if whole and self.config.traffic_file else WARM_UP_S
+        rounds, end = WHOLE_ROUNDS if self.groups else 1, time.monotonic() + DEPLOYED_S
+        while lost := ", ".join(sorted(await _warm_up(engine, rounds, within_s))):
+            if whole:
+                raise WarmUpFailed(f"bundle {engine.version} answers only without {lost}")
+            if time.monotonic() > end or not (self.groups and await self.deploying()):
+                log.warning("bundle %s answers, but without %s", engine.version, lost)
+                return
+            log.info("bundle %s waits for %s: the application is being deployed", engine.version, lost)
 
     def _read(self, url: str) -> Bundle:
         return read_bundle(url, fingerprint=_online_fingerprint(self.redis_url))

@@ -7,9 +7,6 @@ from tests.chart.pods import Pod, is_head, pods
 from tests.chart.rendering import Object
 from tests.chart.test_network import selects
 
-FROM_ELSEWHERE = "-serve-svc"
-"""The Service that KubeRay makes, at the cluster in service."""
-
 
 def names(objects: list[Object], kind: str) -> set[str]:
     return {each["metadata"].get("name", "") for each in objects if each["kind"] == kind}
@@ -121,13 +118,41 @@ def test_monitors_of_services_find_them(objects: list[Object]) -> None:
             assert {endpoint["port"] for endpoint in each["spec"]["endpoints"]} <= offered
 
 
-def test_routes_lead_to_the_service_of_the_ray_service(objects: list[Object]) -> None:
-    [service] = names(objects, "RayService")
+def test_routes_lead_to_a_service_of_all_pods_that_serve_and_of_no_other(objects: list[Object]) -> None:
+    """Whatever their RayCluster is called: while one takes over from another both answer."""
+    [name] = names(objects, "RayService")
+    [service] = [each for each in objects if each["kind"] == "Service" and each["metadata"]["name"] == name]
+    selector = {"matchLabels": service["spec"]["selector"]}
+    selected = {pod.where for pod in every_pod(objects) if selects(selector, pod.labels)}
+    assert selected == {
+        pod.where
+        for pod in every_pod(objects)
+        if ".workerGroupSpecs" in pod.where and pod.where.startswith("RayService/")
+    }
+    for pod in every_pod(objects):
+        if pod.where in selected:
+            [ray] = [container for _, container in pod.containers() if container["name"] == "ray"]
+            assert ray["readinessProbe"]["httpGet"] == {"path": "/-/healthz", "port": "serve"}
+    assert not service["spec"].get("publishNotReadyAddresses")
     for each in objects:
         if each["kind"] == "HTTPRoute":
             backends = {backend["name"] for rule in each["spec"]["rules"] for backend in rule["backendRefs"]}
-            assert backends == {f"{service}{FROM_ELSEWHERE}"}
+            assert backends == {name}
         if each["kind"] == "Ingress":
             [rule] = each["spec"]["rules"]
             [path] = rule["http"]["paths"]
-            assert path["backend"]["service"]["name"] == f"{service}{FROM_ELSEWHERE}"
+            assert path["backend"]["service"]["name"] == name
+
+
+def test_whoever_asks_inside_asks_the_service(objects: list[Object]) -> None:
+    """The test of Helm, and the load: pods whose command has a URL."""
+    [name] = names(objects, "RayService")
+    urls = {
+        word
+        for pod in every_pod(objects)
+        for _, container in pod.containers()
+        for word in [*container.get("command", []), *container.get("args", [])]
+        if str(word).startswith("http://") and str(word).endswith(":8000")
+    }
+    assert urls <= {f"http://{name}:8000"}
+    assert urls

@@ -130,6 +130,7 @@ ROWS = [
         f"{JOB_CONTAINER}.resources.limits.memory", "1Gi"),
     off("retrain-role.yaml", RETRAIN, RENAMED, "metadata.name", "other-retrain"),
     off("retrain-rolebinding.yaml", RETRAIN, RENAMED, "subjects[0].name", "other-retrain"),
+    on("service.yaml", ALWAYS, RENAMED, "metadata.name", "other"),
     on("serviceaccounts.yaml", ALWAYS, ("--set=serviceAccounts.annotations.cloud/role=serving",),
        "metadata.annotations.cloud/role", "serving"),
     off("servicemonitor-redis.yaml", (*MONITORING, "--set=redis.internal.metrics.enabled=true"),

@@ -160,7 +160,7 @@ def living(bundle_dir: Path, shared: ExitStack) -> Iterator[Living]:
         release.install(*SMALL, "bundleStore.pvc.existingClaim=bundles", wait=False)
         start(namespace, f"{repository}:{tag}")
         settled(release, 2)
-        yield Living(release, Client(namespace, f"http://{release.name}-serve-svc:8000"))
+        yield Living(release, Client(namespace, f"http://{release.name}:8000"))
 
 
 @pytest.fixture(scope="session")

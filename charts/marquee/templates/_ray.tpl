@@ -42,6 +42,9 @@
 metadata:
   labels:
     {{- include "marquee.selector" (list $root .component) | nindent 4 }}
+    {{- if .serving }}
+    ray.io/serve: "true"  # what the Service selects by; KubeRay sets the same on every worker of a RayService
+    {{- end }}
     {{- with .group.podLabels }}{{ toYaml . | nindent 4 }}{{ end }}
   {{- with .group.podAnnotations }}
   annotations:

@@ -3,14 +3,17 @@
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
+from math import inf
 from typing import cast
 
 import pytest
 
 from features.store import FeatureBatch, OnlineStore, OnlineStoreError
+from serving.config import ServeConfig
 from serving.deployments import loading
-from serving.deployments.loading import _connected, _warm_up
+from serving.deployments.loading import EngineLoader, Groups, WarmUpFailed, _connected, _warm_up
 from serving.engine import Engine
+from serving.observe.metrics import NullRecorder
 from tests.serving.doubles import Counts, Fault, FixedSource, batch_of
 from tests.serving.fakes import engine_of
 
@@ -52,6 +55,69 @@ async def test_a_loss_starts_the_row_of_whole_rounds_again_and_is_not_recorded()
 async def test_what_is_still_lost_when_time_is_up_is_named() -> None:
     engine, _ = engine_with(iter(lambda: True, None), Counts())
     assert await _warm_up(engine, 1, 0.05) == {"source:remote"}
+
+
+class Deploying:
+    """What Serve says each time it is asked: that it deploys, so many times."""
+
+    def __init__(self, times: float) -> None:
+        self.times, self.asked = times, 0
+
+    async def __call__(self) -> bool:
+        self.asked += 1
+        return self.asked <= self.times
+
+    def loader(self) -> EngineLoader:
+        """With ranking on other replicas."""
+        config, handles = ServeConfig(bundle="/bundles/first"), cast("Groups", {("ranking",): None})
+        return EngineLoader(config, handles, "redis://nowhere", NullRecorder(), self)
+
+
+@pytest.fixture
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "WARM_UP_S", 1.0)
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_a_first_bundle_waits_for_replicas_that_are_being_deployed() -> None:
+    """Pods of a new cluster that are ready are sent requests, and answer no worse than the old one's."""
+    serve = Deploying(inf)
+    engine, did = engine_with(iter(lambda: serve.asked < 2, None), Counts())
+    await asyncio.wait_for(serve.loader()._warmed_up(engine, whole=False), 20)
+    assert serve.asked >= 2
+    assert not any(did[-2 * loading.WHOLE_ROUNDS :])
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_a_first_bundle_begins_without_replicas_that_a_running_application_has_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    serve = Deploying(1)
+    engine, _ = engine_with(repeat(True), Counts())
+    await asyncio.wait_for(serve.loader()._warmed_up(engine, whole=False), 20)
+    assert serve.asked == 2
+    assert "answers, but without" in caplog.text
+    assert "waits for" in caplog.text
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_a_first_bundle_does_not_wait_for_ever(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(loading, "DEPLOYED_S", 1.5)
+    engine, _ = engine_with(repeat(True), Counts())
+    await asyncio.wait_for(Deploying(inf).loader()._warmed_up(engine, whole=False), 20)
+    assert "answers, but without" in caplog.text
+    assert "waits for" in caplog.text
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_a_later_bundle_that_lacks_a_stage_is_refused_whatever_is_deployed() -> None:
+    engine, _ = engine_with(repeat(True), Counts())
+    with pytest.raises(WarmUpFailed, match="only without"):
+        await Deploying(inf).loader()._warmed_up(engine, whole=True)
 
 
 class Store:
