@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.types import Float32, Int32, Mask
+from training.models.retrieval import top_k as of_rows
 
 
 def top_k(scores: Float32, k: int, allowed: Mask | None = None) -> tuple[Int32, Float32]:
-    """The `k` highest of `scores`, best first, ties by lower index.
+    """The `k` highest of one row of scores, best first, ties by lower index.
 
     Args:
         scores: float32 [n]; an item whose score is NaN or -inf has none, and is never returned.
@@ -29,17 +30,8 @@ def top_k(scores: Float32, k: int, allowed: Mask | None = None) -> tuple[Int32, 
     eligible = scores > -np.inf
     if allowed is not None:
         eligible &= allowed
-    pool = scores[eligible]
-    k = min(k, len(pool))
-    if k == 0:
-        return np.empty(0, np.int32), np.empty(0, np.float32)
-    # The k-th value alone is cheaper to find than the k rows (0.10 against 0.18 ms for 200 of 100,000;
-    # torch.topk: 0.22), and settles ties by index, which neither argpartition nor torch.topk does.
-    kth = np.partition(pool, len(pool) - k)[len(pool) - k]
-    above = np.flatnonzero(pool > kth)
-    level = np.flatnonzero(pool == kth)[: k - len(above)]
-    best = np.concatenate([above[np.argsort(-pool[above], kind="stable")], level])
-    return np.flatnonzero(eligible)[best].astype(np.int32), pool[best]
+    items, best = of_rows(np.where(eligible, scores, np.float32(-np.inf))[None], k)
+    return items.values, best
 
 
 def top_k_of(vectors: Float32, rows: NDArray[np.integer], query: Float32, k: int) -> tuple[Int32, Float32]:
