@@ -1,8 +1,8 @@
 """Users' rows that were read before and not written since, kept in this process.
 
 A user who is answered once is mostly answered again soon: without this, half of an answer from the cache was
-waiting for Redis. A row is kept while Redis promises to tell when it is written (`features.invalidation`),
-which takes as long as a message from Redis to here. Where it does not promise, every row is read.
+waiting for Redis. A row is kept while Redis tracks the writes to it (`features.invalidation`),
+which takes as long as a message from Redis to here. Where it does not, every row is read.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class CachingStore:
         await self._store.close()
 
     async def _read(self, user_ids: Sequence[str]) -> dict[str, FeatureBatch]:
-        """Keeps each row unless it was written, or the promise lost, while it was read: the reply may be
+        """Keeps each row unless it was written, or its tracking lost, while it was read: the reply may be
         older than the message about it, which came on another connection."""
         if self._listening is None:
             self._listening = asyncio.create_task(listen(self._redis_url, self._keys.prefix, self))

@@ -41,13 +41,13 @@ def fail(error: Exception | str, code: int = 1) -> NoReturn:
 def unexpected(error: Exception, home: Path) -> NoReturn:
     """Ends a command that met an error it does not know: one line that says so, and where the traceback is:
     in `<home>/logs` or, where nothing can be written there, in the folder for temporary files. What the
-    machine refused (no room, no rights) is said as any other failure."""
+    machine refused (no room, no rights) is shown as any other failure."""
     if isinstance(error, OSError) and error.errno in _MACHINE:
         fail(error)
     words = " ".join(str(error).split())
-    said = type(error).__name__ + (f": {words[:LONGEST_MESSAGE]}" if words else "")
+    summary = type(error).__name__ + (f": {words[:LONGEST_MESSAGE]}" if words else "")
     fail(
-        f"{said}. This is a defect of Marquee; its traceback is in {_kept(error, home / 'logs')} "
+        f"{summary}. This is a defect of Marquee; its traceback is in {_kept(error, home / 'logs')} "
         "(MARQUEE_DEBUG=1 shows it here)",
         DEFECT,
     )

@@ -10,7 +10,7 @@
     user_row       user    nothing                              all of the above, packed: what serving reads
     item_row       item    nothing                              likewise
 
-A packed row repeats the other views of its entity in one value (`features.packed`), so whoever writes those
+A packed row repeats the other views of its entity in one value (`features.packed`), so what writes those
 writes it too (`materialize.write_rows`).
 
 Views carry no TTL: Feast enforces it offline and ignores it online, which would make the two sides differ.

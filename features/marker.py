@@ -17,7 +17,7 @@ MATERIALIZED_AT = "marquee:materialized_at"
 the rows do not."""
 
 ROWS = f"packed-{PACKED_FORMAT}"
-"""What rows look like in Redis, said in the marker before their version. Before there were packed rows the
+"""The form of rows in Redis, in the marker before their version. Before there were packed rows the
 marker held the bare version."""
 
 
@@ -39,7 +39,7 @@ def materialized(redis_url: str) -> str | None:
 
 
 def materialized_at(redis_url: str) -> float | None:
-    """When the rows in Redis were last brought up to date, unix seconds; None where nobody said.
+    """When the rows in Redis were last brought up to date, unix seconds; None where it is not recorded.
 
     Raises:
         OnlineStoreError: Redis cannot be reached.

@@ -1,6 +1,6 @@
 """What an error of Redis means and what to do, in one line: redis-py says "10834 10.0.0.7:6379" of a cluster.
 
-Does not belong here: which of them is an `OnlineStoreError` (whoever calls Redis).
+Does not belong here: which of them is an `OnlineStoreError` (the callers of Redis).
 """
 
 from __future__ import annotations

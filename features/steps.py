@@ -68,7 +68,7 @@ def _lines(console: Console) -> Iterator[Steps]:
 
 
 class _Lines:
-    """One line when a step begins, and one every `LINE_EVERY_S` for the step that was heard of last."""
+    """One line when a step begins, and one every `LINE_EVERY_S` for the latest step."""
 
     def __init__(self, console: Console) -> None:
         self.ended = threading.Event()
@@ -80,9 +80,9 @@ class _Lines:
 
     def __call__(self, what: str, done: int = 0, total: int | None = None, detail: str = "") -> None:
         share = f"{done / total:.0%}" if total and done else ""
-        said = ", ".join(part for part in (detail, share) if part)
+        state = ", ".join(part for part in (detail, share) if part)
         with self._lock:
-            self._latest = f"{what}: {said}" if said else what
+            self._latest = f"{what}: {state}" if state else what
             if what not in self._seen:
                 self._seen.add(what)
                 self._print()

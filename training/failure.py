@@ -33,7 +33,7 @@ NODE = re.compile(r"Memory on the node \(IP: ([^,)]+).*?/ ([\d.]+)GB limit")
 """Where Ray's memory monitor says which machine's memory ended, and at how many GiB."""
 
 LONGEST = 300
-"""Characters of somebody else's message."""
+"""Characters of a library's message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +64,15 @@ def why(error: BaseException, directory: Path) -> str:
     """One line. `directory` is the run's, where workers noted their places. Ray says who failed of a group
     that ran; of one that did not start it gives one error for all."""
     failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
-    for words, said in ((MEMORY, "ran out of memory"), (DIED, "was killed, as where memory ends")):
+    for words, cause in ((MEMORY, "ran out of memory"), (DIED, "was killed, as where memory ends")):
         for rank, failure in sorted(failures.items()):
             if any(word in _text(failure) for word in words):
                 place = Place.noted(directory, rank) or _node(
                     _text(failure)
                 )  # it may die before it notes one
-                return f"worker {rank} {_where(place)}{said}: {_remedy()}"
+                return f"worker {rank} {_where(place)}{cause}: {_remedy()}"
         if not failures and any(word in _text(error) for word in words):
-            return f"a worker {_where(_node(_text(error)))}{said}: {_remedy()}"
+            return f"a worker {_where(_node(_text(error)))}{cause}: {_remedy()}"
     for rank, failure in sorted(failures.items()):
         return f"worker {rank} {_where(Place.noted(directory, rank))}failed: {last_line(failure)}"
     return last_line(error)

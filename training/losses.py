@@ -23,7 +23,7 @@ def sampled_softmax(logits: Tensor, target: Tensor, log_q: Tensor, excluded: Ten
         target: int64 [b], the column of each event's own item.
         log_q: float32 [m], log of the probability that a draw brings the item in that column.
         excluded: bool [b, m], columns that are no negatives of that event (see `accidental_hits`); the
-            target's own column counts whatever is said of it.
+            target's own column counts in any case.
     """
     columns = torch.arange(logits.shape[1], device=logits.device)
     out = excluded & (columns != target[:, None])

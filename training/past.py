@@ -30,5 +30,5 @@ def disliked(feedback: Feedback, item_index: Int32, value: Float32) -> Int32:
 
 
 def hidden(seen: Seen, met: Int32, disliked: Int32) -> Int32:
-    """Items that may not be recommended to who met these and disliked some of them."""
+    """Items that may not be recommended to a user who met these and disliked some of them."""
     return met if seen == "exclude" else disliked

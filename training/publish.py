@@ -20,7 +20,7 @@ class PublishError(Exception):
 
 def publish(bundle: Path, store: str) -> str:
     """Copies the folder `bundle` to `store/<its name>`, unless it is there. The manifest comes last, so that
-    whoever finds it finds a whole bundle; a copy that was cut short is done again.
+    a bundle with a manifest is whole; a copy that was cut short is done again.
 
     Args:
         store: a path or fsspec URL of the folder that holds bundles.
@@ -43,6 +43,6 @@ def publish(bundle: Path, store: str) -> str:
         files.put_file(str(bundle / FILE_NAME), f"{target}/{FILE_NAME}{PARTIAL}")
         files.mv(f"{target}/{FILE_NAME}{PARTIAL}", f"{target}/{FILE_NAME}")
     except Exception as error:  # each file system has errors of its own
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise PublishError(f"bundle {bundle.name} cannot be copied to {store}: {said}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PublishError(f"bundle {bundle.name} cannot be copied to {store}: {reason}") from error
     return url

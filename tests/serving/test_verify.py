@@ -92,7 +92,7 @@ def test_an_empty_redis_fails_in_words(asked: list[str], redis_url: str) -> None
         personal(URL, None, redis_url, 0.0)
     with connect(redis_url) as client:
         client.set(MARKER, stamped("v1"))
-    with pytest.raises(AskFailed, match="nobody with a history"):
+    with pytest.raises(AskFailed, match="no user with a history"):
         personal(URL, None, redis_url, 0.0)
     assert asked == []
 
