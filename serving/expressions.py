@@ -227,11 +227,6 @@ class CatalogueFilter:
         self._listed[catalogue.delisted] = False
         self._compiled = lru_cache(CACHED_MASKS)(self._compile)
 
-    @property
-    def narrows(self) -> bool:
-        """Whether some item matches no expression."""
-        return not self._listed.all()
-
     def mask(self, expression: FilterExpression | None) -> Mask:
         """bool [n_items], read-only: True where the item matches. None and `{}` match every item that is not
         delisted; a delisted one matches nothing.

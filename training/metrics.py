@@ -1,7 +1,7 @@
 """How good ranked lists are. Pure functions of index arrays, means over users.
 
 Notation: u users, k places, n items. `ranked` is int [u, k], best first, filled up with -1; `hits` is bool
-[u, k], from `hits(ranked, relevant)`. Accuracy: Järvelin & Kekäläinen 2002 (NDCG); Voorhees 1999 (MRR).
+[u, k], from `hits(ranked, relevant)`. Accuracy: Järvelin & Kekäläinen 2002 (NDCG).
 Beyond it: Ge et al. 2010 (coverage); Ziegler et al. 2005 (intra-list); Vargas & Castells 2011 (novelty).
 """
 
@@ -40,13 +40,6 @@ def recall(hits: Hits, relevant: NDArray[np.int64], k: int) -> float:
     """Mean share of a user's relevant items in the first k places; arguments as `ndcg`."""
     _check(hits, k)
     return _mean(hits[:, :k].sum(1), relevant)
-
-
-def mrr(hits: Hits, relevant: NDArray[np.int64], k: int) -> float:
-    """Mean of 1 / place of the first hit within k places, 0 where there is none; arguments as `ndcg`."""
-    _check(hits, k)
-    top = hits[:, :k]
-    return _mean(top.any(1) / (top.argmax(1) + 1), np.minimum(relevant, 1))
 
 
 def coverage(ranked: Ranked, k: int, n_items: int) -> float:

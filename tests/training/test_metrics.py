@@ -33,7 +33,6 @@ def test_by_hand() -> None:
     ideal = 1 + 1 / math.log2(3)
     assert metrics.ndcg(hits, relevant, 3) == pytest.approx((1 / math.log2(3) + 1 / 2) / ideal / 2)
     assert metrics.recall(hits, relevant, 2) == pytest.approx(0.5 / 2)
-    assert metrics.mrr(hits, relevant, 3) == pytest.approx(0.5 / 2)
     assert metrics.coverage(ranked, 2, 10) == pytest.approx(4 / 10)
     assert metrics.novelty(ranked[:1], 2, np.array([0, 0, 0, 4, 0, 0, 0, 1, 0, 0]), 8) == pytest.approx(
         (3 + 1) / 2
@@ -43,7 +42,7 @@ def test_by_hand() -> None:
 @given(worlds(), st.integers(1, K))
 def test_accuracy_equals_a_count_by_loop(world: tuple[np.ndarray, list[np.ndarray]], k: int) -> None:
     ranked, relevant = world
-    ndcg, recall, mrr = [], [], []
+    ndcg, recall = [], []
     for row, wanted in zip(ranked, relevant, strict=True):
         if not len(wanted):
             continue
@@ -51,11 +50,9 @@ def test_accuracy_equals_a_count_by_loop(world: tuple[np.ndarray, list[np.ndarra
         best = sum(1 / math.log2(p + 1) for p in range(1, min(k, len(wanted)) + 1))
         ndcg.append(sum(1 / math.log2(p + 1) for p in places) / best)
         recall.append(len(places) / len(wanted))
-        mrr.append(1 / places[0] if places else 0)
     hits, count = metrics.hits(ranked, relevant), np.array([len(r) for r in relevant])
     assert metrics.ndcg(hits, count, k) == pytest.approx(mean(ndcg))
     assert metrics.recall(hits, count, k) == pytest.approx(mean(recall))
-    assert metrics.mrr(hits, count, k) == pytest.approx(mean(mrr))
 
 
 @given(worlds(), st.integers(1, K), st.integers(0, 99))
@@ -99,7 +96,7 @@ def test_perfect_lists_score_one_and_places_beyond_k_do_not_count() -> None:
     hits = np.array([[True, True, False], [True, False, False]])
     assert metrics.ndcg(hits, np.array([2, 1]), 2) == pytest.approx(1)
     late = np.array([[False, False, True]])
-    assert metrics.ndcg(late, np.array([1]), 2) == metrics.mrr(late, np.array([1]), 2) == 0
+    assert metrics.ndcg(late, np.array([1]), 2) == 0
 
 
 def test_k_beyond_the_lists_is_refused() -> None:

@@ -38,22 +38,6 @@ def leave_one_out(interactions: pa.Table) -> Split:
     return _split(len(order), validation=order[ends - 2], test=order[ends - 1])
 
 
-def global_temporal(interactions: pa.Table, validation_share: float, test_share: float) -> Split:
-    """The newest `test_share` of all events is test, the `validation_share` before it validation.
-
-    Closer to production than leave-one-out: nothing trained on is newer than anything tested on.
-
-    Raises:
-        ValueError: a share is negative, or both leave nothing to train on.
-    """
-    if validation_share < 0 or test_share < 0 or validation_share + test_share >= 1:
-        raise ValueError(f"shares {validation_share} and {test_share}: not negative, together below 1")
-    order = np.argsort(interactions["timestamp"].to_numpy(), kind="stable")
-    test = len(order) - round(len(order) * test_share)
-    validation = test - round(len(order) * validation_share)
-    return _split(len(order), validation=order[validation:test], test=order[test:])
-
-
 def _split(rows: int, validation: NDArray[np.int64], test: NDArray[np.int64]) -> Split:
     train = np.ones(rows, bool)
     train[validation] = False

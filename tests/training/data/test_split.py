@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from training.data.indexed import encode
 from training.data.manifest import About
-from training.data.split import MIN_EVENTS, Split, global_temporal, leave_one_out
+from training.data.split import MIN_EVENTS, Split, leave_one_out
 from training.data.tables import Tables
 
 # Few users and few times, so that short histories and ties are the rule.
@@ -46,25 +46,6 @@ def test_leave_one_out_takes_each_users_last_two(log: list[tuple[int, int]]) -> 
             sorted(mine & set(split.validation.tolist())),
             sorted(mine & set(split.test.tolist())),
         ) == held
-
-
-@given(logs, st.floats(0, 0.49), st.floats(0, 0.49))
-def test_global_temporal_never_trains_on_what_is_newer(
-    log: list[tuple[int, int]], validation: float, test: float
-) -> None:
-    split = global_temporal(tables(log).interactions, validation, test)
-    assert_partition(split, len(log))
-    assert len(split.test) == round(len(log) * test)
-    assert len(split.validation) == round(len(log) * validation)
-    keys = [[(log[row][1], row) for row in part] for part in (split.train, split.validation, split.test)]
-    in_order = [key for part in keys for key in sorted(part)]
-    assert in_order == sorted(in_order)
-
-
-@pytest.mark.parametrize("shares", [(-0.1, 0.1), (0.1, -0.1), (0.5, 0.5)])
-def test_global_temporal_refuses_shares_that_leave_nothing(shares: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="together below 1"):
-        global_temporal(tables([(0, 0)]).interactions, *shares)
 
 
 @given(logs)
