@@ -6,13 +6,16 @@ The computations are the ones training used (`training.models`). Does not belong
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from serving.batch import Candidates, Queries
+from serving.parts import Options, Parts
 from serving.types import Float32, Mask
 from training.models.ranking_features import NAMES, ranking_features
 from training.models.scores import BaseModels, Scores
+from training.spec import PipelineSpec, StageSpec
 
 BASE = "base models"
 """What a batch remembers the models' scores by."""
@@ -29,8 +32,17 @@ class RankingHydrator:
 
     models: BaseModels
     name: str = "ranking_features"
-    provides: tuple[str, ...] = NAMES
     requires: tuple[str, ...] = ()
+    PROVIDES: ClassVar[tuple[str, ...]] = NAMES
+
+    @property
+    def provides(self) -> tuple[str, ...]:
+        return self.PROVIDES
+
+    @classmethod
+    def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> RankingHydrator:
+        Options.of(spec)
+        return cls(parts.base(spec), spec.name)
 
     @staticmethod
     def takes(queries: Queries) -> Mask:

@@ -30,28 +30,11 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class RetrievalConfig(_Model):
-    """How many candidates each source may bring (items), and how many survive the blend. Measured on
-    validation: more brings recall but no better top 10, fewer loses both."""
-
-    two_tower: PositiveInt = 200
-    ease: PositiveInt = 150
-    sequential: PositiveInt = 50
-    popular: PositiveInt = 50
-    similar: PositiveInt = Field(100, description="similar items looked up, by behaviour and by content")
-    candidates: PositiveInt = Field(500, description="after the blend; ranking cost grows with it")
-
-
 class DiversityConfig(_Model):
     method: Literal["none", "mmr"] = "mmr"
     strength: Annotated[float, Field(ge=0, le=1)] = Field(
         0.3, description="1 - lambda of MMR; lambda = 0.7 is the usual middle (Carbonell & Goldstein 1998)"
     )
-    pool: PositiveInt = Field(100, description="best-ranked items MMR may pick from; items")
-
-
-class ExplainConfig(_Model):
-    contributions: PositiveInt = Field(3, description="strongest terms returned with an item; terms")
 
 
 class CacheConfig(_Model):
@@ -207,6 +190,8 @@ be a label of metrics, a part of a process' title and a key of the chart's value
 _MOVED = {
     "placement": "`placement` is now `groups`, e.g. groups: {accelerated: {stages: [retrieval, ranking]}}; a "
     "stage in no group runs in the ingress",
+    "retrieval": "`retrieval` is part of the bundle now: limits are the recipe's (`marquee train`)",
+    "explain": "`explain` is part of the bundle now: what its pipelines declare (`marquee train`)",
     "deployments": "`deployments` is now `ingress: {...}` and `groups: {NAME: {stages: [...], ...}}`, with "
     "the same fields",
 }
@@ -243,9 +228,7 @@ class ServeConfig(_Model):
         description="name of a deployment → the stages it runs and its size; other stages run in the ingress",
     )
     runtimes: RuntimeOptions = RuntimeOptions()
-    retrieval: RetrievalConfig = RetrievalConfig()
     diversity: DiversityConfig = DiversityConfig()
-    explain: ExplainConfig = ExplainConfig()
     cache: CacheConfig = CacheConfig()
     budgets: Budgets = Budgets()
     batching: BatchingConfig = BatchingConfig()

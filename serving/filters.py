@@ -1,8 +1,6 @@
-"""What may be shown for a query: `Eligibility`, which sources choose within so that a narrow filter still
-fills the answer, and the filter stages, which check what comes out.
+"""The filter stages, which check what sources and blenders made.
 
-Does not belong here: how a filter expression is read (`serving.expressions`), and any preference between
-items that may be shown.
+Does not belong here: what may be shown (`serving.eligibility`).
 """
 
 from __future__ import annotations
@@ -12,41 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from serving.batch import Candidates, Queries
-from serving.expressions import CatalogueFilter
-from serving.types import Int32, Mask, Query
-from training.models.retrieval import Eligible
-
-ELIGIBLE = "eligible"
-"""What a batch remembers its eligible items by."""
-
-
-def hidden(query: Query) -> Int32:
-    """Items that the request excludes, and those that the user has met or, where that may come again,
-    disliked."""
-    if query.seen == "allow":
-        return np.concatenate((query.exclude, query.disliked))
-    return np.concatenate((query.exclude, query.history.item_index, query.met))
-
-
-def not_itself(query: Query) -> Int32:
-    """Items that the request excludes, and those that it names: an item is not similar to itself."""
-    return np.concatenate((query.exclude, query.items))
-
-
-@dataclass(frozen=True, slots=True)
-class Eligibility:
-    """What may be returned: matches the request's filter and is not hidden. A mask is made once for all
-    requests with the same filter, and once for a batch."""
-
-    rules: CatalogueFilter
-
-    def of(self, queries: Queries) -> Eligible:
-        """Raises InvalidFilter where a filter does not fit the catalogue; who lets requests in has looked."""
-        return queries.once(ELIGIBLE, lambda: self._of(queries))
-
-    def _of(self, queries: Queries) -> Eligible:
-        masks = np.stack([self.rules.mask(each) for each in queries.filters])
-        return Eligible(masks, queries.filter_of, queries.hidden)
+from serving.eligibility import Eligibility
+from serving.parts import Options, Parts
+from serving.types import Mask
+from training.spec import PipelineSpec, StageSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +22,11 @@ class EligibleFilter:
 
     eligibility: Eligibility
     name: str = "eligible"
+
+    @classmethod
+    def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> EligibleFilter:
+        Options.of(spec)
+        return cls(parts.eligibility, spec.name)
 
     @staticmethod
     def takes(queries: Queries) -> Mask:
@@ -68,6 +40,11 @@ class DuplicateFilter:
     """Keeps the first of several rows of an item."""
 
     name = "duplicate"
+
+    @classmethod
+    def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> DuplicateFilter:
+        Options.of(spec)
+        return cls()
 
     @staticmethod
     def takes(queries: Queries) -> Mask:

@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -36,6 +37,7 @@ from training.manifest import FILE_NAME, POINTER, sha256, write_atomically
 from training.manifest import BundleError as BundleError  # re-exported: a bundle's readers need one module
 from training.manifest import Manifest as Manifest
 from training.manifest import latest as latest
+from training.spec import Declaration
 
 SCHEMA, ITEMS, CARD = "schema.json", "items.parquet", "MODEL_CARD.md"
 FEATURES, DELISTED = "features", "delisted"
@@ -68,6 +70,7 @@ class Bundle:
     schema: FeatureSchema
     catalogue: Catalogue
     components: Mapping[str, Component]
+    declaration: Declaration
 
     def component(self, name: str) -> Component:
         """Raises BundleError where the bundle holds no such component."""
@@ -86,13 +89,20 @@ def write_bundle(
     schema: FeatureSchema,
     catalogue: Catalogue,
     components: Mapping[str, Component],
+    declaration: Declaration,
     model_card: str,
     manifest: Manifest,
 ) -> Path:
     """Writes `root/<version>` whole or not at all, then points `root/LATEST` at it.
 
-    `manifest` carries what the caller knows; version, fingerprint and checksums are filled in here.
+    `manifest` carries what the caller knows; version, fingerprint, checksums and what is declared are filled
+    in here.
+
+    Raises:
+        ValueError: the declaration is of other components.
     """
+    if declaration.components.keys() != components.keys():
+        raise ValueError(f"declared are {sorted(declaration.components)}, given {sorted(components)}")
     root.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(root)
     partial = Path(tempfile.mkdtemp(prefix=LEFTOVER, dir=root))
@@ -107,6 +117,7 @@ def write_bundle(
         for name, component in components.items():
             _save_component(partial / f"{name}{ARRAYS}", component)
         files = {path.name: sha256(path) for path in sorted(partial.iterdir())}
+        manifest = replace(manifest, declared=_declared(declaration, files))
         version = hashlib.sha256(_contents(files, manifest).encode()).hexdigest()[:12]
         manifest = replace(manifest, version=version, schema_fingerprint=schema.fingerprint(), files=files)
         write_atomically(partial / FILE_NAME, manifest.to_json())
@@ -124,9 +135,54 @@ def write_bundle(
     return target
 
 
+def declared(url: str) -> tuple[Manifest, Declaration]:
+    """What a bundle says of itself, without reading its other files.
+
+    Raises:
+        BundleError: there is none, or it declares nothing usable.
+    """
+    manifest = read_manifest(url)
+    return manifest, _declaration(manifest)
+
+
+def sizes(url: str, manifest: Manifest) -> dict[str, int]:
+    """File → bytes. Raises OSError where one cannot be looked at."""
+    filesystem, path = fsspec.core.url_to_fs(url)
+    return {name: int(filesystem.size(f"{path.rstrip('/')}/{name}")) for name in manifest.files}
+
+
+def _declared(declaration: Declaration, files: Collection[str]) -> dict[str, Any]:
+    """As JSON, with the files of each component."""
+    components = {
+        name: spec.model_copy(
+            update={"files": tuple(f"{name}{end}" for end in (ARRAYS, NETWORK) if f"{name}{end}" in files)}
+        )
+        for name, spec in declaration.components.items()
+    }
+    whole = declaration.model_copy(update={"components": components})
+    return whole.model_dump(mode="json", exclude_defaults=True)
+
+
+def _declaration(manifest: Manifest) -> Declaration:
+    """Raises BundleError where the manifest declares nothing, or something incomplete."""
+    try:
+        declaration = Declaration.model_validate(manifest.declared)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "declared"
+        raise BundleError(f"bundle {manifest.version}: {where}: {first['msg']}; train again") from error
+    for name, spec in declaration.components.items():
+        if lacking := sorted(set(spec.files) - set(manifest.files)):
+            raise BundleError(
+                f"bundle {manifest.version}: component {name} lacks {', '.join(lacking)}; train again"
+            )
+    return declaration
+
+
 def _contents(files: Mapping[str, str], manifest: Manifest) -> str:
     """What a bundle's version is the hash of: all that decides its answers."""
-    return json.dumps({"files": files, "feedback": asdict(manifest.feedback)}, sort_keys=True)
+    decided = {"feedback": asdict(manifest.feedback), "declared": manifest.declared}
+    return json.dumps({"files": files, **decided}, sort_keys=True)
 
 
 def write_metrics(directory: Path, metrics: Mapping[str, Mapping[str, float]]) -> None:
@@ -163,6 +219,7 @@ def read_bundle(url: str, *, fingerprint: str | None = None) -> Bundle:
             f"bundle {manifest.version} was trained on feature schema {manifest.schema_fingerprint[:12]}, "
             f"but the online features follow {fingerprint[:12]}; run `marquee features` and `marquee train`"
         )
+    declaration = _declaration(manifest)
     with _local(url) as directory:
         manifest.check_files(directory)
         try:
@@ -177,7 +234,7 @@ def read_bundle(url: str, *, fingerprint: str | None = None) -> Bundle:
             if name.endswith(ARRAYS)
         }
         catalogue = _load_catalogue(directory, loaded.pop("catalogue", None))
-    return Bundle(manifest, schema, catalogue, loaded)
+    return Bundle(manifest, schema, catalogue, loaded, declaration)
 
 
 def _save_component(path: Path, component: Component) -> None:

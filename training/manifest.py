@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from training.feedback import Feedback
 
@@ -34,6 +35,7 @@ class Manifest:
     files: file name → sha256.
     inputs: digest of all it was made from (`training.inputs`); "" where nobody recorded it.
     feedback: what the events meant that it was made from, and so what those of its requests mean.
+    declared: components and pipelines, as `training.spec.Declaration` reads them.
     metrics: what `marquee evaluate` measured, model → metric → value; empty before.
     """
 
@@ -48,6 +50,7 @@ class Manifest:
     files: Mapping[str, str]
     inputs: str = ""
     feedback: Feedback = field(default_factory=Feedback)
+    declared: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     format: int = FORMAT
 

@@ -26,6 +26,7 @@ from training.candidates import build_lists
 from training.data.manifest import DataError
 from training.data.tables import Tables
 from training.dataset import Dataset, build
+from training.declared import declaration
 from training.evaluate import Cases, Ease, Popularity, Row, evaluate
 from training.evidence import decide
 from training.fit.linear import fit_ease, fit_sequential
@@ -133,6 +134,7 @@ def train(
             schema=schema,
             catalogue=data.catalogue,
             components=components(models[SERVING], blend, ranker),
+            declaration=declaration(recipe),
             model_card=model_card(cases, tables.about, recipe, validation),
             manifest=_manifest(data, tables, recipe, inputs),
         )

@@ -17,6 +17,7 @@ from training.bundle import Bundle, Manifest
 from training.data.synthetic import synthesize
 from training.data.tables import Tables
 from training.dataset import Dataset, build
+from training.declared import declaration
 from training.models.arrays import Float32
 from training.models.blend import Blend, Calibration
 from training.models.linear import LinearItemModel
@@ -67,7 +68,13 @@ def shaped(users: int, items: int, seed: int = 0) -> Shaped:
     ease, sequential = _linear(rng, items), _linear(rng, items)
     models = BaseModels.of(_two_tower(data, seed), ease, sequential, _statistics(data))
     blend = Blend({name: Calibration(-3.0, 1.0) for name in SOURCES}, Recipe().quotas)
-    bundle = Bundle(_manifest(data), schema, data.catalogue, components(models, blend, _ranker(rng)))
+    bundle = Bundle(
+        _manifest(data),
+        schema,
+        data.catalogue,
+        components(models, blend, _ranker(rng)),
+        declaration(Recipe()),
+    )
     return Shaped(bundle, tables)
 
 

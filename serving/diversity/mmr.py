@@ -7,11 +7,14 @@ where relevance and vectors come from.
 from __future__ import annotations
 
 import numpy as np
+from pydantic import PositiveInt
 
 from serving.batch import Candidates, Queries
+from serving.parts import Options, Parts
 from serving.types import Float32, Mask
 from training.models.arrays import Int64
 from training.models.ragged import Ragged, splits
+from training.spec import PipelineSpec, StageSpec
 
 
 def mmr(relevance: Float32, vectors: Float32, count: int, strength: Float32) -> Int64:
@@ -61,6 +64,13 @@ class MMRSelector:
     """MMR over the best of a ranked list; what lies below `pool` is never worth its loss in relevance."""
 
     name = "mmr"
+
+    class Settings(Options):
+        pool: PositiveInt
+
+    @classmethod
+    def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> MMRSelector:
+        return cls(parts.model(spec, "vectors").item_vectors, cls.Settings.of(spec).pool)
 
     def __init__(self, item_vectors: Float32, pool: int) -> None:
         """Args:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import PositiveInt
 
 from serving.batch import Candidates, Queries
 from serving.columns import RankingHydrator, rows_of
@@ -25,10 +26,12 @@ from serving.explain.reasons import (
     rated_highly,
     strongest_anchors,
 )
+from serving.parts import Options, Parts
 from serving.types import Contribution, Explanation, Float32, History, Int32, Mask
 from training.feedback import Feedback
 from training.models.linear import LinearItemModel
 from training.models.ranker import AdditiveRanker
+from training.spec import PipelineSpec, StageSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,21 @@ class _Anchored:
 
 class RankerExplainer:
     name = "additive_terms"
+
+    class Settings(Options):
+        contributions: PositiveInt
+
+    @classmethod
+    def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> RankerExplainer:
+        base = parts.base(spec)
+        return cls(
+            RankingHydrator(base),
+            parts.model(spec, "ranker"),
+            {"together": base.linear["ease"], "next": base.linear["sequential"]},
+            parts.catalogue.titles,
+            cls.Settings.of(spec).contributions,
+            parts.feedback,
+        )
 
     def __init__(
         self,

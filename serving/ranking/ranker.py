@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 from serving.batch import Candidates, Queries
 from serving.columns import rows_of
+from serving.parts import Options, Parts
 from serving.types import Float32, Mask
+from training.bundle import BundleError
 from training.models.ranker import AdditiveRanker
+from training.spec import PipelineSpec, StageSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,18 @@ class AdditiveScorer:
 
     ranker: AdditiveRanker
     name: str = "additive"
+
+    @classmethod
+    def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> AdditiveScorer:
+        """Raises BundleError where the ranker reads other columns than the stage requires."""
+        Options.of(spec)
+        ranker: AdditiveRanker = parts.model(spec, "ranker")
+        if unknown := sorted(set(ranker.names) - set(spec.requires)):
+            raise BundleError(
+                f"stage {spec.name!r}: its ranker reads {', '.join(unknown)}, which the stage does not "
+                "require; train again"
+            )
+        return cls(ranker, spec.name)
 
     @property
     def requires(self) -> tuple[str, ...]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from pydantic import PositiveInt
 
 from serving.batch import Candidates, Queries, UInt32
+from serving.parts import Options, Parts
 from training.models.arrays import Int64
 from training.models.blend import Blend
 from training.models.ragged import splits
+from training.spec import PipelineSpec, StageSpec
 
 
 class CalibratedBlender:
@@ -17,6 +20,14 @@ class CalibratedBlender:
     in the answer."""
 
     name = "calibrated"
+
+    class Settings(Options):
+        limit: PositiveInt
+
+    @classmethod
+    def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> CalibratedBlender:
+        sources = tuple(source.name for source in pipeline.of("source"))
+        return cls(parts.model(spec, "blend"), sources, cls.Settings.of(spec).limit)
 
     def __init__(self, model: Blend, sources: tuple[str, ...], limit: int) -> None:
         """`sources[i]` is the name of source i of the pipeline."""
@@ -55,6 +66,11 @@ class Cascade:
     lowered together, as far as it takes for none to exceed those before."""
 
     name = "cascade"
+
+    @classmethod
+    def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> Cascade:
+        Options.of(spec)
+        return cls()
 
     def blend(self, queries: Queries, brought: Sequence[Candidates | None]) -> Candidates:
         found = [each for each in brought if each is not None and len(each.item_index)]

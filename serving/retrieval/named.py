@@ -8,9 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from serving.batch import Candidates, Queries
+from serving.parts import Options, Parts
 from serving.types import Float32, Mask
 from training.models.ragged import Ragged, ranked, splits
 from training.models.statistics import ItemStatistics
+from training.spec import PipelineSpec, StageSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,11 @@ class NamedItems:
     statistics: ItemStatistics
     name: str = "named"
     personal: ClassVar[bool] = False
+
+    @classmethod
+    def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> NamedItems:
+        Options.of(spec)
+        return cls(parts.model(spec, "statistics"), spec.name)
 
     @staticmethod
     def takes(queries: Queries) -> Mask:

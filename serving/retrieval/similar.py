@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from pydantic import PositiveInt
 
 from serving.batch import Candidates, Queries
-from serving.filters import Eligibility
+from serving.eligibility import Eligibility
+from serving.parts import Options, Parts
 from serving.types import Float32, Int32, Mask
 from training.models.linear import LinearItemModel
 from training.models.retrieval import top_k
+from training.spec import PipelineSpec, StageSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,13 @@ class SimilarByBehaviour:
     limit: int
     name: str = "behaviour"
     personal: ClassVar[bool] = False
+
+    class Settings(Options):
+        limit: PositiveInt
+
+    @classmethod
+    def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> SimilarByBehaviour:
+        return cls(parts.model(spec, "linear"), parts.eligibility, cls.Settings.of(spec).limit, spec.name)
 
     @staticmethod
     def takes(queries: Queries) -> Mask:
@@ -41,10 +51,19 @@ class SimilarByBehaviour:
 class SimilarByContent:
     """Items whose properties point the same way: cosine of the encoded features."""
 
-    name = "content"
     personal = False
 
-    def __init__(self, item_features: Float32, eligibility: Eligibility, limit: int) -> None:
+    class Settings(Options):
+        limit: PositiveInt
+
+    @classmethod
+    def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> SimilarByContent:
+        return cls(parts.catalogue.features, parts.eligibility, cls.Settings.of(spec).limit, spec.name)
+
+    def __init__(
+        self, item_features: Float32, eligibility: Eligibility, limit: int, name: str = "content"
+    ) -> None:
+        self.name = name
         length = np.linalg.norm(item_features, axis=1, keepdims=True)
         self._unit = np.divide(item_features, length, out=np.zeros_like(item_features), where=length > 0)
         self._eligibility = eligibility

@@ -6,27 +6,41 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from pydantic import PositiveInt
 
 from serving.batch import Candidates, Queries
 from serving.columns import scores_of
-from serving.filters import Eligibility
+from serving.eligibility import Eligibility
+from serving.parts import Options, Parts
+from serving.retrieval.ann import APPROXIMATE_FROM, choose_index
 from serving.retrieval.index import VectorIndex
 from serving.types import Mask
 from training.models.ragged import Ragged
 from training.models.retrieval import personal, popular
 from training.models.scores import BaseModels
 from training.models.statistics import ItemStatistics
+from training.spec import PipelineSpec, StageSpec
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """The best by the model of this name, all items scored."""
+    """The best by one of the base models, all items scored."""
 
     name: str
+    by: str
     models: BaseModels
     eligibility: Eligibility
     limit: int
     personal: ClassVar[bool] = True
+
+    class Settings(Options):
+        by: str
+        limit: PositiveInt
+
+    @classmethod
+    def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> ModelSource:
+        options = cls.Settings.of(spec)
+        return cls(spec.name, options.by, parts.base(spec), parts.eligibility, options.limit)
 
     @staticmethod
     def takes(queries: Queries) -> Mask:
@@ -34,12 +48,12 @@ class ModelSource:
 
     def retrieve(self, queries: Queries) -> Candidates:
         eligible = self.eligibility.of(queries)
-        return Candidates.of(*personal(scores_of(queries, self.models), self.name, eligible, self.limit))
+        return Candidates.of(*personal(scores_of(queries, self.models), self.by, eligible, self.limit))
 
 
 @dataclass(frozen=True, slots=True)
 class VectorSource:
-    """The nearest of the two-tower's item vectors, found by an index: where the catalogue is too large to
+    """The nearest of the two-tower's item vectors; found by an index where the catalogue is too large to
     score all of it."""
 
     name: str
@@ -48,6 +62,17 @@ class VectorSource:
     eligibility: Eligibility
     limit: int
     personal: ClassVar[bool] = True
+
+    class Settings(Options):
+        limit: PositiveInt
+
+    @classmethod
+    def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> ModelSource | VectorSource:
+        limit, base = cls.Settings.of(spec).limit, parts.base(spec)
+        if base.n_items < APPROXIMATE_FROM:
+            return ModelSource(spec.name, "two_tower", base, parts.eligibility, limit)
+        index = choose_index(base.two_tower.item_vectors)
+        return cls(spec.name, base, index, parts.eligibility, limit)
 
     @staticmethod
     def takes(queries: Queries) -> Mask:
@@ -71,6 +96,14 @@ class PopularSource:
     limit: int
     name: str = "popular"
     personal: ClassVar[bool] = False
+
+    class Settings(Options):
+        limit: PositiveInt
+
+    @classmethod
+    def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> PopularSource:
+        limit = cls.Settings.of(spec).limit
+        return cls(parts.model(spec, "statistics"), parts.eligibility, limit, spec.name)
 
     @staticmethod
     def takes(queries: Queries) -> Mask:

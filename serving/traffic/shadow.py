@@ -104,9 +104,6 @@ class Shadows:
 
 
 def _unrecorded(engine: Engine) -> Engine:
-    def alone(pipeline: Pipeline) -> Pipeline:
-        return replace(pipeline, recorder=NullRecorder(), cache=None, side_effects=())
-
-    return replace(
-        engine, recommend=alone(engine.recommend), similar=alone(engine.similar), rank=alone(engine.rank)
+    return engine.with_pipelines(
+        lambda pipeline: replace(pipeline, recorder=NullRecorder(), cache=None, side_effects=())
     )

@@ -45,6 +45,7 @@ def versions(living: Living, bundle_dir: Path, tmp_path_factory: pytest.TempPath
         schema=bundle.schema,
         catalogue=bundle.catalogue,
         components=bundle.components,
+        declaration=bundle.declaration,
         model_card="another card",
         manifest=bundle.manifest,
     )

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from serving.batch import Candidates, Queries
 from serving.columns import RankingHydrator
 from serving.diversity.mmr import MMRSelector
+from serving.eligibility import Eligibility
 from serving.explain.attribution import RankerExplainer
 from serving.expressions import CatalogueFilter
-from serving.filters import DuplicateFilter, Eligibility, EligibleFilter
+from serving.filters import DuplicateFilter, EligibleFilter
 from serving.hydrators import UserHydrator
 from serving.ranking.ranker import AdditiveScorer
 from serving.retrieval.blend import CalibratedBlender, Cascade

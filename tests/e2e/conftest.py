@@ -67,6 +67,7 @@ def other_bundle(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         schema=bundle.schema,
         catalogue=bundle.catalogue,
         components=bundle.components,
+        declaration=bundle.declaration,
         model_card="another card",
         manifest=bundle.manifest,
     )

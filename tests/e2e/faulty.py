@@ -8,7 +8,7 @@ Prints one line of JSON when it answers: {"url": …}.
 import json
 import random
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import serving.local.deployer
@@ -49,7 +49,7 @@ class FaultyIngress(Ingress):
         failing = OftenFailingPipeline if FAULTY in Path(url).parts else FailingPipeline
         whole = engine.recommend
         parts = {each.name: getattr(whole, each.name) for each in fields(whole)}
-        return replace(engine, recommend=failing(**parts))
+        return engine.with_pipeline("recommend", failing(**parts))
 
 
 def main(bundle: str, home: str, redis_url: str, port: str) -> None:

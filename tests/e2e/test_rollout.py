@@ -91,6 +91,7 @@ def copy_of(bundle_dir: Path, folder: Path, card: str) -> Path:
         schema=bundle.schema,
         catalogue=bundle.catalogue,
         components=bundle.components,
+        declaration=bundle.declaration,
         model_card=card,
         manifest=bundle.manifest,
     )

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from serving.config import Budgets
+from serving.eligibility import hidden
 from serving.errors import Unavailable
-from serving.filters import hidden
 from serving.pipeline import Pipeline
 from serving.program import Here
 from serving.types import Query, Recommendation

@@ -48,7 +48,7 @@ def service() -> Iterator[str]:
     broken = FixedSource("broken", fault=fails)
     popular = FixedSource("popular", batch=batch_of(range(20)), personal=False)
     plain = engine_of(broken, popular, recorder=recorder)
-    engine = replace(plain, recommend=replace(plain.recommend, cache=LatestAnswers(CacheConfig())))
+    engine = plain.with_pipeline("recommend", replace(plain.recommend, cache=LatestAnswers(CacheConfig())))
     recorder.in_service(engine.bundle, engine.version)
     recorder.online_store(True, time.time())
     port = free_block()[0]

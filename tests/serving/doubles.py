@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from serving.batch import Candidates, Queries
-from serving.filters import Eligibility, hidden
+from serving.eligibility import Eligibility, hidden
 from serving.retrieval.index import top_k
 from serving.types import (
     Contribution,

@@ -18,9 +18,10 @@ from starlette.types import ASGIApp, Message
 
 from serving.batch import Candidates, Queries
 from serving.config import Budgets, ServeConfig
+from serving.eligibility import Eligibility, hidden, not_itself
 from serving.engine import Engine
 from serving.expressions import CatalogueFilter
-from serving.filters import DuplicateFilter, Eligibility, EligibleFilter, hidden, not_itself
+from serving.filters import DuplicateFilter, EligibleFilter
 from serving.observe.metrics import NullRecorder, Recorder
 from serving.pipeline import Pipeline
 from serving.program import Here, Runner
@@ -147,18 +148,20 @@ def engine_of(
         bundle="films",
         version=version,
         catalogue=catalogue,
-        recommend=pipeline(
-            sources=sources or (Following("following"), popular),
-            hidden=hidden,
-            filters=checks,
-            selector=_WhenAsked("diversity"),
-            side_effects=side_effects,
-            **ranked(),
-        ),
-        similar=pipeline(
-            sources=(Following("following", personal=False),), hidden=not_itself, filters=checks
-        ),
-        rank=pipeline(sources=(NamedItems("named"),), hidden=lambda query: NO_ITEMS, **ranked()),
+        pipelines={
+            "recommend": pipeline(
+                sources=sources or (Following("following"), popular),
+                hidden=hidden,
+                filters=checks,
+                selector=_WhenAsked("diversity"),
+                side_effects=side_effects,
+                **ranked(),
+            ),
+            "similar": pipeline(
+                sources=(Following("following", personal=False),), hidden=not_itself, filters=checks
+            ),
+            "rank": pipeline(sources=(NamedItems("named"),), hidden=lambda query: NO_ITEMS, **ranked()),
+        },
         trained_at=1e9,
     )
 

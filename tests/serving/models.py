@@ -17,6 +17,7 @@ from training.bundle import Bundle, Component, Manifest, read_bundle, write_bund
 from training.data.synthetic import synthesize
 from training.data.tables import Tables
 from training.dataset import Dataset, build
+from training.declared import declaration
 from training.fit.linear import fit_ease, fit_sequential
 from training.models.arrays import Float32
 from training.models.blend import Blend, Calibration
@@ -28,6 +29,7 @@ from training.models.scores import BaseModels, Scores
 from training.models.statistics import ItemStatistics
 from training.models.two_tower.estimator import scorer
 from training.models.two_tower.network import TwoTower, TwoTowerSettings
+from training.recipe import Recipe
 from training.train import components
 
 N_ITEMS, N_USERS = 40, 30
@@ -79,11 +81,15 @@ def small() -> Small:
 
 def write_small(root: Path, components: dict[str, Component] | None = None) -> Path:
     world = small()
+    components = world.components() if components is None else components
+    declared = declaration(Recipe())
+    held = {name: spec for name, spec in declared.components.items() if name in components}
     return write_bundle(
         root,
         schema=world.schema,
         catalogue=world.data.catalogue,
-        components=world.components() if components is None else components,
+        components=components,
+        declaration=declared.model_copy(update={"components": held}),
         model_card="Synthetic.",
         manifest=Manifest(
             "small", "", "2024-01-01T00:00:00+00:00", world.data.window, "free", "", None, 0, {}

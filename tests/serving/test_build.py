@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.build import STAGES, Placement, compose
-from serving.config import CacheConfig, RetrievalConfig, ServeConfig
+from serving.config import CacheConfig, ServeConfig
 from serving.engine import Engine
 from serving.pipeline import Pipeline
 from serving.types import Diversity, History, Query, Recommendation
@@ -35,6 +36,7 @@ from training.models.ragged import Ragged
 from training.models.ranking_features import ranking_features
 from training.models.retrieval import SOURCES, Eligible, retrieve
 from training.models.scores import Scores
+from training.recipe import Recipe
 
 WORLD, BUNDLE = small(), small_bundle()
 CONFIG = ServeConfig(bundle="small", budgets=PATIENT)
@@ -100,9 +102,9 @@ def test_the_answer_is_the_models_own() -> None:
     past, now = Ragged.of([np.array(WORLD.seen(user), np.int32)], np.int32), np.array([WORLD.now])
     scores = Scores(WORLD.models, past, answer.query.user_features[None])
     eligible = Eligible.all_but(past, np.ones(N_ITEMS, np.bool_))
-    sizes = {name: getattr(CONFIG.retrieval, name) for name in SOURCES}
+    sizes = Recipe().sizes
     found = retrieve(scores, WORLD.models.statistics, now, eligible, sizes)
-    candidates, _, bits = WORLD.blend.blend(found, CONFIG.retrieval.candidates)
+    candidates, _, bits = WORLD.blend.blend(found, Recipe().candidates)
     score = WORLD.ranker.score(ranking_features(scores, WORLD.models.statistics, now, candidates))
     best = np.argsort(-score, kind="stable")[:10]
     assert items(answer) == candidates.values[best].tolist()
@@ -228,21 +230,35 @@ def test_rank_orders_what_is_named_seen_or_not() -> None:
     assert items(unknown) == sorted(named, key=lambda item: -popularity[item])
 
 
-def test_a_config_sets_the_sizes() -> None:
-    few = CONFIG.model_copy(
-        update={"retrieval": RetrievalConfig(two_tower=2, ease=2, sequential=2, popular=1, candidates=1)}
-    )
-    engine = compose(BUNDLE, WORLD.store(), few)
+def limited(**limits: int) -> Bundle:
+    """The bundle with other limits of its stages."""
+    pipelines = {
+        name: pipeline.model_copy(
+            update={
+                "stages": tuple(
+                    stage.model_copy(update={"options": {**stage.options, "limit": limits[stage.name]}})
+                    if stage.name in limits
+                    else stage
+                    for stage in pipeline.stages
+                )
+            }
+        )
+        for name, pipeline in BUNDLE.declaration.pipelines.items()
+    }
+    return replace(BUNDLE, declaration=BUNDLE.declaration.model_copy(update={"pipelines": pipelines}))
+
+
+def test_a_bundle_declares_the_sizes() -> None:
+    few = limited(two_tower=2, ease=2, sequential=2, popular=1, calibrated=1)
+    engine = compose(few, WORLD.store(), CONFIG)
     answer = asked(engine.recommend, user_id=IDS[KNOWN[0]], count=5)
     assert 0 < len(items(answer)) <= 2 + 2 + 2 + 5  # popular brings what the answer needs
 
 
 def test_sources_choose_among_what_may_be_shown() -> None:
     """Few are asked for, and the best are hidden: the next best fill the answer."""
-    few = CONFIG.model_copy(
-        update={"retrieval": RetrievalConfig(two_tower=1, ease=1, sequential=1, popular=1, similar=1)}
-    )
-    engine = compose(BUNDLE, WORLD.store(), few)
+    few = limited(two_tower=1, ease=1, sequential=1, popular=1, behaviour=1, content=1)
+    engine = compose(few, WORLD.store(), CONFIG)
     best = items(asked(engine.recommend, user_id="nobody", count=10))
     after = items(asked(engine.recommend, user_id="nobody", count=10, exclude=indices(best)))
     assert len(best) == len(after) == 10
@@ -307,8 +323,8 @@ def test_an_answer_is_the_same_from_the_files_as_from_the_models(tmp_path: Path)
 
 
 def test_explanations_add_up_to_the_score_that_is_shown() -> None:
-    every = CONFIG.model_copy(update={"explain": CONFIG.explain.model_copy(update={"contributions": 9})})
-    engine = compose(BUNDLE, WORLD.store(), every)
+    every = changed("additive_terms", options={"contributions": 9})
+    engine = compose(every, WORLD.store(), CONFIG)
     answer = asked(engine.recommend, user_id=IDS[KNOWN[2]], explain=True)
     assert answer.shown.score is not None
     for score, explanation in zip(answer.shown.score.tolist(), answer.explanations, strict=True):
@@ -358,3 +374,44 @@ def test_a_sentence_names_titles_of_the_catalogue(speaking: str, sentences: list
         assert explanation.anchor_index == 7
         told.append(explanation.sentence)
     assert told == sentences
+
+
+def changed(stage: str, **fields: Any) -> Bundle:
+    """The bundle with another stage of this name in `recommend`."""
+    pipeline = BUNDLE.declaration.pipelines["recommend"]
+    stages = tuple(each.model_copy(update=fields) if each.name == stage else each for each in pipeline.stages)
+    pipelines = {
+        **BUNDLE.declaration.pipelines,
+        "recommend": pipeline.model_copy(update={"stages": stages}),
+    }
+    return replace(BUNDLE, declaration=BUNDLE.declaration.model_copy(update={"pipelines": pipelines}))
+
+
+@pytest.mark.parametrize(
+    ("stage", "fields", "named"),
+    [
+        ("ease", {"kind": "quantum"}, "no package here has the kind 'quantum'"),
+        ("ease", {"options": {"by": "ease"}}, "stage 'ease': option limit: Field required"),
+        ("ease", {"options": {"by": "ease", "limit": 5, "depth": 3}}, "option depth: Extra inputs"),
+        ("popular", {"models": {}}, "stage 'popular' of kind popular names no model 'statistics'"),
+        (
+            "ranker",
+            {"requires": ("age", "horoscope")},
+            "requires horoscope, which no stage before",
+        ),
+        ("ranker", {"requires": ("age",)}, "reads ease, ease_long"),
+    ],
+)
+def test_what_is_missing_is_named_when_a_bundle_is_read(
+    stage: str, fields: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(BundleError, match=re.escape(named)) as refused:
+        compose(changed(stage, **fields), None, CONFIG)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_bundle_without_a_pipeline_that_http_asks_for_is_refused() -> None:
+    pipelines = {name: each for name, each in BUNDLE.declaration.pipelines.items() if name != "similar"}
+    lacking = BUNDLE.declaration.model_copy(update={"pipelines": pipelines})
+    with pytest.raises(BundleError, match="declares no pipeline similar; train again"):
+        compose(replace(BUNDLE, declaration=lacking), None, CONFIG)

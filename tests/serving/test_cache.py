@@ -18,8 +18,8 @@ from serving.batch import Candidates, Queries
 from serving.build import compose
 from serving.cache import LatestAnswers
 from serving.config import CacheConfig, ServeConfig
+from serving.eligibility import hidden
 from serving.errors import Unavailable
-from serving.filters import hidden
 from serving.http.wire import recommendation_body
 from serving.pipeline import Pipeline
 from serving.types import Diversity, Mask, Query, Recommendation

@@ -32,6 +32,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a name of many letters": ({"groups": {"a" * 64: {"stages": ["ranking"]}}}, "cannot be named"),
     "a name of two lines": ({"groups": {"a\n": {"stages": ["ranking"]}}}, "cannot be named"),
     "the placement of before": ({"placement": {"ranking": "deployment"}}, "`placement` is now `groups`"),
+    "the limits of before": ({"retrieval": {"ease": 10}}, "`retrieval` is part of the bundle now"),
+    "the terms of before": ({"explain": {"contributions": 1}}, "`explain` is part of the bundle now"),
     "the deployments of before": ({"deployments": {}}, "`deployments` is now `ingress: {...}` and `groups:"),
 }
 

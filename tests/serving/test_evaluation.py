@@ -150,7 +150,7 @@ def test_a_lost_stage_is_no_result(stage: str, lost: str, monkeypatch: pytest.Mo
         engine = whole(cases)
         sources = (Broken(), *engine.recommend.sources[1:])
         broken: dict[str, Any] = {"sources": sources} if stage == "source" else {stage: Broken()}
-        return replace(engine, recommend=replace(engine.recommend, **broken))
+        return engine.with_pipeline("recommend", replace(engine.recommend, **broken))
 
     monkeypatch.setattr(served, "_engine", with_broken)
     with pytest.raises(DegradedEvaluation, match=rf"lost {lost}"):

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.batch import Queries
+from serving.eligibility import Eligibility, hidden, not_itself
 from serving.errors import InvalidFilter
 from serving.expressions import CatalogueFilter
-from serving.filters import DuplicateFilter, Eligibility, EligibleFilter, hidden, not_itself
+from serving.filters import DuplicateFilter, EligibleFilter
 from serving.types import Query
 from tests.serving.doubles import batch_of, catalogue_of, history_of, indices, queries_of, query_of
 

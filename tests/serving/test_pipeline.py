@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from serving.config import BatchingConfig, Budgets
 from serving.diversity.mmr import MMRSelector
+from serving.eligibility import Eligibility, hidden
 from serving.expressions import CatalogueFilter
-from serving.filters import DuplicateFilter, Eligibility, EligibleFilter, hidden
+from serving.filters import DuplicateFilter, EligibleFilter
 from serving.pipeline import Pipeline
 from serving.program import Here
 from serving.types import Diversity, Float32, Query, Recommendation

@@ -22,6 +22,7 @@ from training.bundle import (
 )
 from training.dataset import Dataset
 from training.inputs import up_to_date
+from training.spec import ComponentSpec, Declaration
 
 MANIFEST = Manifest(
     name="test",
@@ -37,6 +38,8 @@ MANIFEST = Manifest(
 )
 COMPONENT = Component({"half_life": 6.0, "names": ["a"]}, {"weights": np.eye(3, dtype=np.float32)[:, ::-1]})
 
+DECLARATION = Declaration(components={"ease": ComponentSpec(kind="linear")}, pipelines={})
+
 Write = Callable[..., Path]
 
 
@@ -48,6 +51,7 @@ def write(tmp_path: Path, schema: FeatureSchema, dataset: Dataset) -> Write:
             schema=schema,
             catalogue=dataset.catalogue,
             components={"ease": component},
+            declaration=DECLARATION,
             model_card="# card",
             manifest=manifest,
         )

@@ -23,3 +23,19 @@ def test_no_bundle_is_one_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(build("bundle"), ["bundle", "export-triton", "x", "--home", str(tmp_path)])
     assert result.exit_code == 1
     assert "no bundle in" in result.stderr
+
+
+def test_what_a_bundle_is_made_of_is_shown(bundle_dir: Path) -> None:
+    result = CliRunner().invoke(
+        build("bundle"), ["bundle", "show", "--bundle", str(bundle_dir)], env={"COLUMNS": "200"}
+    )
+    assert result.exit_code == 0, result.output
+    for named in (bundle_dir.name, "two_tower.onnx", "Pipeline recommend", "additive_terms", "limit 150"):
+        assert named in result.stdout
+    assert "requires: nothing beside marquee" in result.stdout
+
+
+def test_a_bundle_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    result = CliRunner().invoke(build("bundle"), ["bundle", "show", "--bundle", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "manifest.json is missing" in result.stderr

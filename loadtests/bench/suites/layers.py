@@ -132,7 +132,7 @@ class Application:
 
     def __init__(self, engine: Engine, config: ServeConfig, recorder: PrometheusRecorder) -> None:
         self._pipeline = _Measured(engine.recommend)
-        engine = replace(engine, recommend=cast(Pipeline, self._pipeline))
+        engine = engine.with_pipeline("recommend", cast(Pipeline, self._pipeline))
         self._app = create_api(Live.of(engine), config, recorder)
 
     async def ask(self, body: bytes) -> Timed:

@@ -27,9 +27,9 @@ from loadtests.bench.rounds import Effort, in_turn
 from loadtests.bench.shapes import Shaped, shaped
 from serving.batch import Queries
 from serving.build import compose
-from serving.config import CacheConfig, RetrievalConfig, ServeConfig
+from serving.config import CacheConfig, ServeConfig
+from serving.eligibility import Eligibility, hidden
 from serving.expressions import CatalogueFilter
-from serving.filters import Eligibility, hidden
 from serving.retrieval.index import ExactIndex
 from serving.retrieval.sources import PopularSource, VectorSource
 from serving.runtime.factory import runtime
@@ -37,9 +37,11 @@ from serving.runtime_options import RuntimeName, RuntimeOptions
 from serving.stages import Source
 from serving.types import Diversity, History, Query
 from training.catalogue import Catalogue
+from training.declared import declaration
 from training.models.scores import BaseModels
 from training.models.statistics import ItemStatistics
 from training.models.two_tower.model import TwoTowerScorer
+from training.recipe import Recipe
 
 STEP = 10
 HISTORY = 50
@@ -91,7 +93,7 @@ def run(effort: Effort, world: World) -> Section:
         base, large = shaped(sizes.users, sizes.items), shaped(sizes.users, sizes.items * STEP)
         crowded = shaped(sizes.users * STEP, sizes.items)
         median = partial(_median, runner, effort.repeats)
-        usual, candidates = sessions(base, HISTORY), RetrievalConfig().candidates
+        usual, candidates = sessions(base, HISTORY), Recipe().candidates
         axes: Axes = {
             "items": {
                 len(each.bundle.catalogue): median(pipeline(each), sessions(each, HISTORY))
@@ -163,13 +165,11 @@ def _median(
 
 def pipeline(world: Shaped, factor: int = 1, store: OnlineStore | None = None) -> Ask:
     """Raises Lost where a stage of it is lost."""
-    limits = RetrievalConfig()
-    shares = ("two_tower", "ease", "sequential", "popular", "candidates")
-    retrieval = RetrievalConfig(**{name: factor * getattr(limits, name) for name in shares})
-    config = ServeConfig(
-        bundle="shaped", budgets=inputs.PATIENT, cache=CacheConfig(items=0), retrieval=retrieval
-    )
-    engine = compose(world.bundle, store or world.store(), config)
+    usual = Recipe()
+    sizes = {source: factor * size for source, size in usual.sizes.items()}
+    declared = declaration(replace(usual, sizes=sizes, candidates=factor * usual.candidates))
+    config = ServeConfig(bundle="shaped", budgets=inputs.PATIENT, cache=CacheConfig(items=0))
+    engine = compose(replace(world.bundle, declaration=declared), store or world.store(), config)
 
     async def ask(queries: Sequence[Query]) -> None:
         answers = await asyncio.gather(*(engine.recommend.run(query) for query in queries))
@@ -192,14 +192,14 @@ def _far(median: Callable[[Ask, Sequence[Query]], Arm], base: Shaped, catalogues
     """The sources that need no dense model, each alone."""
     rng = np.random.default_rng(0)
     axes: dict[str, dict[int, Arm]] = {"items, two-tower alone": {}, "items, popular alone": {}}
-    width, limits = base.bundle.schema.user_width, RetrievalConfig()
+    width, limits = base.bundle.schema.user_width, Recipe().sizes
     for items in catalogues:
         eligible = _everything(items)
         models = BaseModels(_two_tower(base, items, rng), {}, _statistics(items, rng))
         index = ExactIndex(models.two_tower.item_vectors)
         for source in (
-            VectorSource("two-tower", models, index, eligible, limits.two_tower),
-            PopularSource(models.statistics, eligible, limits.popular),
+            VectorSource("two-tower", models, index, eligible, limits["two_tower"]),
+            PopularSource(models.statistics, eligible, limits["popular"]),
         ):
             axes[f"items, {source.name} alone"][items] = median(
                 _source(source, width), sessions(base, HISTORY)

@@ -211,7 +211,7 @@ async def test_another_bundles_replica_refuses(bundle_dir: Path) -> None:
     """Its indices mean other items there."""
     engine, [wire] = await apart(config(bundle_dir), ("ranking",))
     foreign = StageClient(wire.call, "another", "recommend", ("ranking",))
-    lost = replace(engine, recommend=replace(engine.recommend, runners={"ranking": foreign}))
+    lost = engine.with_pipeline("recommend", replace(engine.recommend, runners={"ranking": foreign}))
     assert "ranker" in (await lost.recommend.run(queries()[0])).degraded
 
 
@@ -235,7 +235,7 @@ async def test_a_replica_gives_up_before_its_caller_does(bundle_dir: Path) -> No
 
     released = threading.Event()
     slow = replace(served.recommend, scorer=Blocks(), budgets=SHORT)
-    monkey = replace(served, recommend=slow)
+    monkey = served.with_pipeline("recommend", slow)
     wire.replica._service.of = lambda version: monkey  # type: ignore[method-assign]  # the fault
     try:
         answer = await engine.recommend.run(queries()[0])

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import replace
 
 import pytest
 from fastapi import FastAPI, Response
@@ -84,7 +83,7 @@ async def test_a_defect_is_a_500_that_tells_only_the_log(caplog, metrics):
         async def run(self, query):
             raise LookupError("secret of the house")
 
-    app = create_api(Live.of(replace(engine_of(), recommend=Broken())), CONFIG, metrics)
+    app = create_api(Live.of(engine_of().with_pipeline("recommend", Broken())), CONFIG, metrics)
     with caplog.at_level(logging.ERROR, logger="serving.http.envelope"):
         reply = await post(app, "/v1/recommendations", {"user_id": "ann"}, x_request_id="r-9")
     assert (reply.status, reply.headers["content-type"]) == (500, "application/problem+json")

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.config import DiversityConfig
+from serving.eligibility import hidden
 from serving.errors import UnknownItems
-from serving.filters import hidden
 from serving.http.schemas import RankRequest, RecommendationRequest, Session, SessionEvent, bounds
 from serving.http.wire import Arrival, rank_query, recommendation_query
 from tests.serving.doubles import catalogue_of

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.batch import Candidates
-from serving.filters import hidden
+from serving.eligibility import hidden
 from serving.pipeline import Pipeline
 from serving.retrieval.blend import CalibratedBlender, Cascade
 from tests.serving.doubles import DecliningSource, FixedSource, batch_of, fails, queries_of, query_of, run

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.batch import Candidates, Queries
+from serving.eligibility import Eligibility, not_itself
 from serving.expressions import CatalogueFilter
-from serving.filters import Eligibility, not_itself
 from serving.retrieval.index import ExactIndex
 from serving.retrieval.named import NamedItems
 from serving.retrieval.similar import SimilarByBehaviour, SimilarByContent

@@ -122,7 +122,7 @@ async def test_the_mistakes_of_clients_say_nothing_of_a_bundle() -> None:
 async def test_kept_answers_never_cross_bundles() -> None:
     def caching(version: str, *items: int) -> Engine:
         made = engine(version, brings(*items))
-        return replace(made, recommend=replace(made.recommend, cache=LatestAnswers(CacheConfig())))
+        return made.with_pipeline("recommend", replace(made.recommend, cache=LatestAnswers(CacheConfig())))
 
     def known(_: Engine) -> Query:
         return query_of(user_id="ann", user_version=1, deadline=1e12)

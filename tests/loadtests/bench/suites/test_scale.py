@@ -11,7 +11,7 @@ from loadtests.bench.result import Spread
 from loadtests.bench.shapes import shaped
 from loadtests.bench.suites import scale
 from loadtests.bench.suites.scale import Lost, section
-from serving.config import RetrievalConfig
+from training.recipe import Recipe
 
 seconds = st.lists(st.floats(1e-5, 1), min_size=3, max_size=3).map(lambda values: Spread(tuple(values)))
 
@@ -46,15 +46,20 @@ def test_users_are_spread_over_all_of_them() -> None:
 
 @pytest.mark.parametrize("factor", [1, 2])
 def test_candidates_grow_with_the_factor(factor: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    configured = []
+    composed = []
     compose = scale.compose
-    monkeypatch.setattr(scale, "compose", lambda *given: configured.append(given[2]) or compose(*given))
+    monkeypatch.setattr(scale, "compose", lambda *given: composed.append(given) or compose(*given))
     scale.pipeline(shaped(100, 170), factor)
-    [config] = configured
-    usual = RetrievalConfig()
-    assert config.retrieval.candidates == factor * usual.candidates
-    assert config.retrieval.two_tower == factor * usual.two_tower
-    assert config.retrieval.similar == usual.similar
+    [(bundle, _, config)] = composed
+    limits = {
+        stage.name: stage.options["limit"]
+        for stage in bundle.declaration.pipelines["recommend"].stages
+        if "limit" in stage.options
+    }
+    usual = Recipe()
+    assert limits == {name: factor * size for name, size in usual.sizes.items()} | {
+        "calibrated": factor * usual.candidates
+    }
     assert config.cache.items == 0
 
 
