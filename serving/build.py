@@ -17,7 +17,6 @@ from serving.config import ServeConfig
 from serving.eligibility import HIDDEN
 from serving.engine import Engine
 from serving.hydrators import UserHydrator
-from serving.kinds import STAGES as KINDS
 from serving.observe.metrics import NullRecorder, Recorder
 from serving.parts import Parts
 from serving.pipeline import Pipeline
@@ -27,8 +26,9 @@ from serving.runtime.protocol import Runtime
 from serving.runtime_options import RuntimeName, RuntimeOptions
 from serving.steps import DIVERSIFYING, EXPLAINING, RANKING, RETRIEVAL
 from training.bundle import Bundle, BundleError
+from training.registry import STAGES as KINDS
 from training.registry import UnknownKindError
-from training.spec import PipelineSpec, Role, StageSpec
+from training.spec import METHODS, PIPELINES, PipelineSpec, Role, StageSpec
 
 STAGES = (RETRIEVAL, RANKING, DIVERSIFYING, EXPLAINING)
 
@@ -42,9 +42,6 @@ PLACES: Mapping[Role, str] = {
     "explainer": EXPLAINING,
 }
 """Role → the stage of a configuration's groups that it belongs to."""
-
-PIPELINES = ("recommend", "similar", "rank")
-"""What the HTTP endpoints ask for."""
 
 Elsewhere = Mapping[str, Runner]
 """Stage → the replicas that run it."""
@@ -149,6 +146,8 @@ def _stages(spec: PipelineSpec, parts: Parts, here: Collection[str]) -> dict[Rol
     provided: set[str] = set()
     for stage in spec.stages:
         kind = KINDS.find(stage.kind)
+        if not hasattr(kind, METHODS[stage.role]):
+            raise BundleError(f"stage {stage.name!r}: {stage.kind} is no {stage.role}; train again")
         if lacking := sorted(set(stage.requires) - provided):
             raise BundleError(
                 f"stage {stage.name!r} requires {', '.join(lacking)}, which no stage before it provides; "

@@ -18,7 +18,16 @@ from training.models.scores import BaseModels, Scores
 from training.spec import PipelineSpec, StageSpec
 
 BASE = "base models"
-"""What a batch remembers the models' scores by."""
+"""What a batch remembers the models' scores by, and a bundle's parts the models."""
+
+BASE_MODELS = ("two_tower", "ease", "sequential", "statistics")
+"""What a stage that reads the base models calls them."""
+
+
+def base_models(spec: StageSpec, parts: Parts) -> BaseModels:
+    """Those that the stage names, the same object for all that name the same."""
+    key = (BASE, *(spec.models.get(name) for name in BASE_MODELS))
+    return parts.once(key, lambda: BaseModels.of(*(parts.model(spec, name) for name in BASE_MODELS)))
 
 
 def scores_of(queries: Queries, models: BaseModels) -> Scores:
@@ -33,6 +42,7 @@ class RankingHydrator:
     models: BaseModels
     name: str = "ranking_features"
     requires: tuple[str, ...] = ()
+    MODELS: ClassVar[tuple[str, ...]] = BASE_MODELS
     PROVIDES: ClassVar[tuple[str, ...]] = NAMES
 
     @property
@@ -42,7 +52,7 @@ class RankingHydrator:
     @classmethod
     def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> RankingHydrator:
         Options.of(spec)
-        return cls(parts.base(spec), spec.name)
+        return cls(base_models(spec, parts), spec.name)
 
     @staticmethod
     def takes(queries: Queries) -> Mask:

@@ -36,6 +36,15 @@ class DiversityConfig(_Model):
         0.3, description="1 - lambda of MMR; lambda = 0.7 is the usual middle (Carbonell & Goldstein 1998)"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_moved(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "pool" in given:
+            raise PydanticCustomError(
+                "moved", "`pool` is part of the bundle now: it is the recipe's (`marquee train --recipe`)"
+            )
+        return given
+
 
 class CacheConfig(_Model):
     """What each ingress replica keeps. Answers, by everything they depend on: the request, the bundle, and
@@ -190,8 +199,8 @@ be a label of metrics, a part of a process' title and a key of the chart's value
 _MOVED = {
     "placement": "`placement` is now `groups`, e.g. groups: {accelerated: {stages: [retrieval, ranking]}}; a "
     "stage in no group runs in the ingress",
-    "retrieval": "`retrieval` is part of the bundle now: limits are the recipe's (`marquee train`)",
-    "explain": "`explain` is part of the bundle now: what its pipelines declare (`marquee train`)",
+    "retrieval": "`retrieval` is part of the bundle now: limits are the recipe's (`marquee train --recipe`)",
+    "explain": "`explain` is part of the bundle now: its terms are the recipe's (`marquee train --recipe`)",
     "deployments": "`deployments` is now `ingress: {...}` and `groups: {NAME: {stages: [...], ...}}`, with "
     "the same fields",
 }

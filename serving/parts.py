@@ -6,35 +6,35 @@ there are (`serving.build`).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from serving.eligibility import Eligibility
 from serving.expressions import CatalogueFilter
 from serving.runtime.protocol import Runtime
+from training import spec
 from training.bundle import Bundle, BundleError
-from training.models.scores import BaseModels
 from training.registry import MODELS
 from training.spec import StageSpec
 
+T = TypeVar("T")
 O = TypeVar("O", bound="Options")  # noqa: E741 - a type
 
 
-class Options(BaseModel):
+class Options(spec.Options):
     """What a kind of stage takes; an option that it does not know is refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     @classmethod
-    def of(cls: type[O], spec: StageSpec) -> O:
+    def of(cls: type[O], stage: StageSpec) -> O:
         """Raises BundleError where the stage's options are none."""
         try:
-            return cls.model_validate(dict(spec.options))
+            return cls.model_validate(dict(stage.options))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise BundleError(f"stage {spec.name!r}: option {where}: {first['msg']}; train again") from error
+            raise BundleError(f"stage {stage.name!r}: option {where}: {first['msg']}; train again") from error
 
 
 class Parts:
@@ -48,29 +48,27 @@ class Parts:
         self.rules = CatalogueFilter(bundle.catalogue)
         self.eligibility = Eligibility(self.rules)
         self._bundle, self._networks = bundle, networks
-        self._models: dict[str, Any] = {}
-        self._base: dict[tuple[str, ...], BaseModels] = {}
+        self._made: dict[Hashable, Any] = {}
 
-    def model(self, spec: StageSpec, name: str) -> Any:
+    def model(self, stage: StageSpec, name: str) -> Any:
         """The model that the stage calls so.
 
         Raises:
             BundleError: the stage or the bundle has none.
         """
-        if name not in spec.models:
-            raise BundleError(f"stage {spec.name!r} of kind {spec.kind} names no model {name!r}; train again")
-        component = spec.models[name]
-        if component not in self._models:
-            self._models[component] = self._load(component)
-        return self._models[component]
+        if name not in stage.models:
+            raise BundleError(
+                f"stage {stage.name!r} of kind {stage.kind} names no model {name!r}; train again"
+            )
+        component = stage.models[name]
+        return self.once(("model", component), lambda: self._load(component))
 
-    def base(self, spec: StageSpec) -> BaseModels:
-        """The base models that the stage names, the same object for all that name the same."""
-        names = ("two_tower", "ease", "sequential", "statistics")
-        key = tuple(spec.models.get(name, "") for name in names)
-        if key not in self._base:
-            self._base[key] = BaseModels.of(*(self.model(spec, name) for name in names))
-        return self._base[key]
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What several stages of the bundle share, made by the first that asks."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made
 
     def _load(self, component: str) -> Any:
         stored = self._bundle.component(component)

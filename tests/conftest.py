@@ -39,7 +39,7 @@ def bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from training.data.tables import Tables
     from training.loop import Worker
     from training.loop import train as fit
-    from training.recipe import Recipe
+    from training.recipe import default
     from training.train import train
 
     home = tmp_path_factory.mktemp("home")
@@ -51,7 +51,7 @@ def bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         home,
         schema,
         inputs="tests",
-        recipe=Recipe(epochs=1),
+        recipe=default().with_options("two_tower", epochs=1),
         fit=lambda inputs, recipe, _: fit(inputs, recipe, Worker(), None, lambda *_: None),
         said=lambda _: None,
     )

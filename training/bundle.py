@@ -33,10 +33,11 @@ from safetensors.numpy import save_file
 
 from features.schema import FeatureSchema, SchemaError
 from training.catalogue import Catalogue
-from training.manifest import FILE_NAME, POINTER, sha256, write_atomically
+from training.manifest import CATALOGUE, FILE_NAME, POINTER, sha256, write_atomically
 from training.manifest import BundleError as BundleError  # re-exported: a bundle's readers need one module
 from training.manifest import Manifest as Manifest
 from training.manifest import latest as latest
+from training.registry import lacking
 from training.spec import Declaration
 
 SCHEMA, ITEMS, CARD = "schema.json", "items.parquet", "MODEL_CARD.md"
@@ -113,7 +114,7 @@ def write_bundle(
         arrays: dict[str, NDArray[Any]] = {FEATURES: catalogue.features}
         if len(catalogue.delisted):
             arrays[DELISTED] = catalogue.delisted
-        save_file(arrays, partial / "catalogue.safetensors")
+        save_file(arrays, partial / f"{CATALOGUE}{ARRAYS}")
         for name, component in components.items():
             _save_component(partial / f"{name}{ARRAYS}", component)
         files = {path.name: sha256(path) for path in sorted(partial.iterdir())}
@@ -220,6 +221,8 @@ def read_bundle(url: str, *, fingerprint: str | None = None) -> Bundle:
             f"but the online features follow {fingerprint[:12]}; run `marquee features` and `marquee train`"
         )
     declaration = _declaration(manifest)
+    if missing := lacking(declaration):
+        raise BundleError(f"bundle {manifest.version}: {missing}; install it, or train again without it")
     with _local(url) as directory:
         manifest.check_files(directory)
         try:
@@ -233,7 +236,7 @@ def read_bundle(url: str, *, fingerprint: str | None = None) -> Bundle:
             for name in manifest.files
             if name.endswith(ARRAYS)
         }
-        catalogue = _load_catalogue(directory, loaded.pop("catalogue", None))
+        catalogue = _load_catalogue(directory, loaded.pop(CATALOGUE, None))
     return Bundle(manifest, schema, catalogue, loaded, declaration)
 
 

@@ -13,13 +13,14 @@ import numpy as np
 
 from training.data.manifest import DataError
 from training.dataset import Dataset
-from training.models.arrays import Float32, Int32, Int64, Mask
+from training.models.arrays import Float32, Float64, Int32, Int64, Mask
 from training.models.blend import Blend, fit_blend
 from training.models.ragged import Items, Ragged
 from training.models.ranking_features import NAMES, ranking_features
 from training.models.ranking_lists import RankingLists
 from training.models.retrieval import Eligible, Retrieved, retrieve
 from training.models.scores import BaseModels, Scores
+from training.models.statistics import ItemStatistics
 from training.recipe import Recipe
 
 BATCH = 64
@@ -58,7 +59,7 @@ def build_lists(models: BaseModels, data: Dataset, positions: Int64, recipe: Rec
         targets, now = data.events.item_index[at], data.events.timestamp[at].astype(np.float64)
         scores = Scores(models, data.histories(at), data.user_features[at])
         eligible = Eligible.all_but(data.hidden_before(at), every)
-        found = retrieve(scores, models.statistics, now, eligible, recipe.sizes)
+        found = retrieved_by(recipe, scores, models.statistics, now, eligible)
         for source, (items, values) in found.items():
             retrieved.setdefault(source, []).append((values, items.values == targets[items.row]))
         lists = _lists(found, targets, recipe.list_size, rng)
@@ -79,6 +80,15 @@ def build_lists(models: BaseModels, data: Dataset, positions: Int64, recipe: Rec
             for source, each in retrieved.items()
         },
     )
+
+
+def retrieved_by(
+    recipe: Recipe, scores: Scores, statistics: ItemStatistics, now: Float64, eligible: Eligible
+) -> dict[str, Retrieved]:
+    """Source of the recipe's `recommend` → what it retrieves for b users, as `retrieve`; those that training
+    knows."""
+    found = retrieve(scores, statistics, now, eligible, recipe.sizes)
+    return {source: found[by] for source, by in recipe.retrieved.items()}
 
 
 def _lists(found: Mapping[str, Retrieved], targets: Int32, size: int, rng: np.random.Generator) -> Items:

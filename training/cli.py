@@ -24,13 +24,14 @@ from training.data.manifest import Manifest as DataManifest
 from training.feedback import sentence
 from training.inputs import digest, up_to_date
 from training.publish import PublishError, publish
-from training.recipe import Recipe
+from training.recipe import DEFAULT as SHIPPED
+from training.recipe import Recipe, RecipeError, read, text_of
+from training.recipe_check import check
 
 if TYPE_CHECKING:
     from training.loop import Inputs, Weights
+    from training.schedule import Schedule
     from training.train import Trained
-
-DEFAULT = Recipe()
 
 Home = Annotated[Path, typer.Option(envvar="MARQUEE_HOME", help="Where data, features and bundles are kept.")]
 
@@ -38,51 +39,66 @@ Home = Annotated[Path, typer.Option(envvar="MARQUEE_HOME", help="Where data, fea
 def train(
     context: typer.Context,
     home: Home = Path(".marquee"),
+    recipe: Annotated[
+        Path | None,
+        typer.Option(envvar="MARQUEE_RECIPE", help="File of models and pipelines; one ships."),
+    ] = None,
+    show_recipe: Annotated[bool, typer.Option("--show-recipe", help="Print the recipe.")] = False,
     workers: Annotated[
-        int, typer.Option(min=1, max=64, envvar="MARQUEE_TRAIN_WORKERS", help="Data-parallel processes.")
-    ] = DEFAULT.workers,
+        int | None,
+        typer.Option(min=1, max=64, envvar="MARQUEE_TRAIN_WORKERS", help="Data-parallel processes."),
+    ] = None,
     gpu: Annotated[
-        bool, typer.Option("--gpu/--no-gpu", envvar="MARQUEE_TRAIN_GPU", help="A GPU for each process.")
-    ] = DEFAULT.gpu,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = DEFAULT.seed,
+        bool | None,
+        typer.Option("--gpu/--no-gpu", envvar="MARQUEE_TRAIN_GPU", help="A GPU for each process."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
     seen: Annotated[
-        str,
+        str | None,
         typer.Option(
             envvar="MARQUEE_SEEN",
             help="Whether items that a user has met are recommended again: exclude, allow or auto.",
         ),
-    ] = DEFAULT.seen,
+    ] = None,
     disliked: Annotated[
-        str,
+        str | None,
         typer.Option(
             envvar="MARQUEE_DISLIKED",
             help="Highest value that is a dislike, or none, or auto: 0 where values lie on both sides.",
         ),
-    ] = DEFAULT.disliked,
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Train anew even if nothing has changed.")] = False,
     store: Annotated[
         str | None, typer.Option("--publish", envvar="MARQUEE_PUBLISH", help="Folder or URL to copy it to.")
     ] = None,
 ) -> None:
-    """Train the models on Ray and write a bundle; on the cluster that RAY_ADDRESS names, if it is set."""
+    """Train the models on Ray and write a bundle; on the cluster that RAY_ADDRESS names, if it is set.
+
+    What no option says is as in the recipe."""
     if context.invoked_subcommand is not None:
         return
-    recipe = Recipe(seed=seed, workers=workers, gpu=gpu, seen=seen, disliked=disliked)
+    path = recipe or SHIPPED
     try:
+        if show_recipe:
+            typer.echo(text_of(path), nl=False)
+            return
+        options = {"seed": seed, "workers": workers, "gpu": gpu, "seen": seen, "disliked": disliked}
+        chosen = read(path).model_copy(update={k: v for k, v in options.items() if v is not None})
         schema = _schema(home)
         DataManifest.read(home / "data").require_trainable()
-        inputs = digest(home / "data", schema.fingerprint(), recipe)
+        inputs = digest(home / "data", schema.fingerprint(), chosen)
         if not force and (found := up_to_date(home / "bundles", inputs)):
             directory, manifest = found
             Console().print(
                 f"Bundle {manifest.version} is up to date: {escape(str(directory))}", soft_wrap=True
             )
         else:
+            check(chosen, path)
             with stoppable():
-                directory = _train(home, schema, inputs, recipe)
+                directory = _train(home, schema, inputs, chosen)
         if store:
             Console().print(f"Published as {escape(publish(directory, store))}", soft_wrap=True)
-    except (DataError, SchemaError, PublishError) as error:
+    except (RecipeError, DataError, SchemaError, PublishError) as error:
         fail(error)
     except KeyboardInterrupt:
         fail("stopped; `marquee train` resumes after the last finished epoch", 130)
@@ -110,8 +126,8 @@ def _train(home: Path, schema: FeatureSchema, inputs: str, recipe: Recipe) -> Pa
                 detail = f"epoch {facts['epoch']} of {facts['epochs']}, loss {facts['loss']:.3f}"
                 show(f"two-tower {facts['job']}", facts["epoch"], facts["epochs"], detail)
 
-            def on_ray(job_inputs: Inputs, recipe: Recipe, directory: Path) -> Mapping[str, Weights]:
-                return fit(job_inputs, recipe, directory, epoch)
+            def on_ray(job_inputs: Inputs, schedule: Schedule, directory: Path) -> Mapping[str, Weights]:
+                return fit(job_inputs, schedule, directory, epoch)
 
             trained = run(home, schema, inputs, recipe, on_ray, show)
     except (TrainingFailed, CatalogueTooLargeError) as error:

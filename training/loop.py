@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from training.models.two_tower.estimator import TwoTowerEstimator
-from training.recipe import Recipe
+from training.schedule import Schedule
 
 Weights = dict[str, torch.Tensor]
 
@@ -102,7 +102,7 @@ Report = Callable[[dict[str, float | str], State], None]
 
 
 def train(
-    inputs: Inputs, recipe: Recipe, worker: Worker, state: State | None, report: Report
+    inputs: Inputs, schedule: Schedule, worker: Worker, state: State | None, report: Report
 ) -> dict[str, Weights]:
     """Trains the jobs that `state` has not finished, and gives all their weights.
 
@@ -116,15 +116,15 @@ def train(
     for job in inputs.jobs:
         if job in finished:
             continue
-        run = _Run.begin(inputs, recipe, worker, job)
+        run = _Run.begin(inputs, schedule, worker, job)
         done = run.resume(state) if state and state.job == job else 0
-        for epoch in range(done, recipe.epochs):
+        for epoch in range(done, schedule.epochs):
             loss = run.epoch(epoch)
-            if epoch + 1 == recipe.epochs:
+            if epoch + 1 == schedule.epochs:
                 finished[job] = run.estimator.network.state_dict()
             weights = run.estimator.network.state_dict()
             report(
-                {"job": job, "epoch": epoch + 1, "epochs": recipe.epochs, "loss": loss},
+                {"job": job, "epoch": epoch + 1, "epochs": schedule.epochs, "loss": loss},
                 State(job, epoch + 1, weights, run.optimizer.state_dict(), finished),
             )
     return finished
@@ -135,7 +135,7 @@ class _Run:
     """One job on one worker. `network` is the estimator's, behind DDP where there are several workers."""
 
     inputs: Inputs
-    recipe: Recipe
+    schedule: Schedule
     worker: Worker
     job: str
     estimator: TwoTowerEstimator
@@ -143,8 +143,8 @@ class _Run:
     optimizer: torch.optim.Optimizer
 
     @staticmethod
-    def begin(inputs: Inputs, recipe: Recipe, worker: Worker, job: str) -> _Run:
-        torch.manual_seed(_seed(recipe, job))
+    def begin(inputs: Inputs, schedule: Schedule, worker: Worker, job: str) -> _Run:
+        torch.manual_seed(_seed(schedule, job))
         estimator = TwoTowerEstimator(
             inputs.offsets,
             inputs.item_index,
@@ -156,9 +156,9 @@ class _Run:
         alone = estimator.network
         network = DistributedDataParallel(alone) if worker.world > 1 else alone
         optimizer = torch.optim.AdamW(
-            alone.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+            alone.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
         )
-        return _Run(inputs, recipe, worker, job, estimator, network, optimizer)
+        return _Run(inputs, schedule, worker, job, estimator, network, optimizer)
 
     def resume(self, state: State) -> int:
         """The number of epochs that are done."""
@@ -169,13 +169,13 @@ class _Run:
     def epoch(self, epoch: int) -> float:
         """One pass over this rank's share of the examples; the mean loss."""
         batches = self._batches(epoch)
-        torch.manual_seed(_seed(self.recipe, self.job, epoch, self.worker.rank))
+        torch.manual_seed(_seed(self.schedule, self.job, epoch, self.worker.rank))
         self.network.train()
         total = 0.0
         for step, batch in enumerate(batches):
-            progress = (epoch + step / len(batches)) / self.recipe.epochs
+            progress = (epoch + step / len(batches)) / self.schedule.epochs
             for group in self.optimizer.param_groups:
-                group["lr"] = self.recipe.learning_rate * one_cycle(progress, self.recipe.warmup)
+                group["lr"] = self.schedule.learning_rate * one_cycle(progress, self.schedule.warmup)
             total += self._step(batch)
         return total / len(batches)
 
@@ -183,12 +183,12 @@ class _Run:
         """Examples of this rank, int64 [steps, batch / world]: equally many on every rank, each drawn once an
         epoch but for the few that do not fill a batch; again where there are fewer than ranks."""
         world = self.worker.world
-        rng = np.random.default_rng([self.recipe.seed, zlib.crc32(self.job.encode()), epoch])
+        rng = np.random.default_rng([self.schedule.seed, zlib.crc32(self.job.encode()), epoch])
         order = rng.permutation(self.inputs.jobs[self.job])
         if not len(order):
             raise ValueError(f"nothing to train {self.job} on")
         order = np.resize(order, max(len(order), world))
-        share = min(self.recipe.batch, len(order)) // world
+        share = min(self.schedule.batch, len(order)) // world
         steps = len(order) // (share * world)
         return order[: steps * share * world].reshape(steps, world, share)[:, self.worker.rank]
 
@@ -208,6 +208,6 @@ def one_cycle(progress: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def _seed(recipe: Recipe, job: str, *where: int) -> int:
-    sequence = np.random.SeedSequence([recipe.seed, zlib.crc32(job.encode()), *where])
+def _seed(schedule: Schedule, job: str, *where: int) -> int:
+    sequence = np.random.SeedSequence([schedule.seed, zlib.crc32(job.encode()), *where])
     return int(sequence.generate_state(1, np.uint64)[0] >> 1)

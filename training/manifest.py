@@ -15,8 +15,11 @@ from typing import Any
 
 from training.feedback import Feedback
 
-FORMAT = 3
+FORMAT = 4
 """Raised when a reader of the previous format could misread a bundle."""
+
+CATALOGUE = "catalogue"
+"""The component that holds the items' features, in every bundle."""
 
 FILE_NAME, POINTER = "manifest.json", "LATEST"
 
@@ -68,7 +71,8 @@ class Manifest:
             raw = json.loads(text)
             if raw["format"] != FORMAT:
                 raise BundleError(
-                    f"{where} has bundle format {raw['format']}, this version reads {FORMAT}; train again"
+                    f"{where} has bundle format {raw['format']}, this version reads {FORMAT}; run "
+                    "`marquee train` to make a bundle of this one"
                 )
             first, last = raw["data_window"]
             manifest = Manifest(

@@ -6,7 +6,8 @@ Only facts that follow from the inputs: no clock, so that equal inputs give an e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+
+import yaml
 
 from training.data.manifest import About
 from training.evaluate import Cases, Row, markdown
@@ -21,9 +22,7 @@ def model_card(cases: Cases, about: About, recipe: Recipe, validation: Sequence[
     return f"""# Marquee on {about.name}
 
 ## What it is
-A recommender in two stages. Retrieval joins four sources (a two-tower network, EASE, a sequential linear
-model, popularity with time decay) by calibrated probabilities; an additive ranker orders what they bring, and
-its score is the sum of the terms that explanations show.
+A recommender in stages. {_stages(recipe)}
 
 ## Data
 - {about.name}: {len(data.every):,} interactions, {len(events.user_ids):,} users, {data.n_items:,} items.
@@ -49,7 +48,8 @@ are in the manifest once `marquee evaluate` has run.
 {markdown(validation)}
 
 ## Recipe
-{_settings(recipe)}
+```yaml
+{_settings(recipe)}```
 
 ## Intended use, and what it is not for
 Ranking a catalogue for people by what they did before. Not for decisions about people. It knows only what
@@ -64,11 +64,13 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names) or "none"
 
 
+def _stages(recipe: Recipe) -> str:
+    """What `recommend` consists of, a role at a time."""
+    stages = recipe.pipelines.recommend.stages
+    roles = dict.fromkeys(stage.role for stage in stages)
+    of = {role: [f"{each.name} ({each.kind})" for each in stages if each.role == role] for role in roles}
+    return "; ".join(f"{role}: {', '.join(names)}" for role, names in of.items()) + "."
+
+
 def _settings(recipe: Recipe) -> str:
-    return "\n".join(f"- {name}: {_value(value)}" for name, value in asdict(recipe).items())
-
-
-def _value(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {each}" for key, each in value.items())
-    return str(value)
+    return str(yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False))

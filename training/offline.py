@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.candidates import BATCH
+from training.candidates import BATCH, retrieved_by
 from training.evaluate import Cases
 from training.models.arrays import Float64, Int32
 from training.models.blend import Blend
 from training.models.ragged import Items, Ragged, ranked
 from training.models.ranker import AdditiveRanker
 from training.models.ranking_features import ranking_features
-from training.models.retrieval import Eligible, retrieve
+from training.models.retrieval import Eligible
 from training.models.scores import BaseModels, Scores
 from training.recipe import Recipe
 
@@ -53,7 +53,7 @@ class OfflineRecommender:
             scores = Scores(self.models, data.histories(at), data.user_features[at])
             now = data.events.timestamp[at].astype(np.float64)
             eligible = Eligible.all_but(data.hidden_before(at), shown)
-            found = retrieve(scores, self.models.statistics, now, eligible, self.recipe.sizes)
+            found = retrieved_by(self.recipe, scores, self.models.statistics, now, eligible)
             yield scores, now, self.blend.blend(found, self.recipe.candidates)[0]
 
 

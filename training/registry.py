@@ -2,17 +2,21 @@
 
 A package adds kinds by entry points (https://packaging.python.org/specifications/entry-points/) of the groups
 `marquee.models` and `marquee.stages`; a built-in kind cannot be taken by another. A class is imported when it
-is first asked for.
+is first asked for. The built-in kinds are named here and nowhere else in what serves.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from training.spec import Declaration
 
 
 class UnknownKindError(Exception):
@@ -43,37 +47,115 @@ class Registry:
         """The class of a kind.
 
         Raises:
-            UnknownKindError: there is none.
+            UnknownKindError: there is none, or its package cannot be imported.
         """
         found: type[Any]
         if (place := self.built_in.get(kind)) is not None:
             module, _, name = place.partition(":")
             found = getattr(importlib.import_module(module), name)
         elif (point := self._installed.get(kind)) is not None:
-            found = point.load()
+            try:
+                found = point.load()
+            except (ImportError, AttributeError) as error:
+                said = " ".join(str(error).split())
+                package = self.provider(kind)
+                raise UnknownKindError(f"{kind!r} of {package} cannot be imported ({said})") from error
         else:
-            known = ", ".join(self.kinds)
-            raise UnknownKindError(
-                f"no package here has the kind {kind!r} of {self.group} (there are: {known}); install the "
-                "one that the bundle requires"
-            )
+            raise UnknownKindError(self.unknown(kind))
         return found
+
+    def unknown(self, kind: str) -> str:
+        """The line that says so."""
+        return f"no package here has the kind {kind!r} of {self.group} (there are: {', '.join(self.kinds)})"
 
     def provider(self, kind: str) -> str | None:
         """The distribution that an installed kind comes from; None for a built-in one."""
         point = self._installed.get(kind)
         return None if point is None or point.dist is None else point.dist.name
 
+    def requirement(self, kind: str) -> str | None:
+        """The provider and its version here, as pip writes "this or later"; None for a built-in kind."""
+        provider = self.provider(kind)
+        return None if provider is None else f"{provider}>={version(provider)}"
+
 
 MODELS = Registry(
     "marquee.models",
     {
         "two_tower": "training.models.two_tower.model:TwoTowerScorer",
-        "linear": "training.models.linear:LinearItemModel",
+        "ease": "training.models.linear:LinearItemModel",
+        "sequential": "training.models.linear:LinearItemModel",
         "item_statistics": "training.models.statistics:ItemStatistics",
         "calibrated_blend": "training.models.blend:Blend",
         "additive": "training.models.ranker:AdditiveRanker",
     },
 )
 """Kinds of components. A class has `from_component(component)`, or, where it names a `NETWORK`,
-`from_component(component, network)`; and `to_component()`."""
+`from_component(component, network)`."""
+
+ESTIMATORS = Registry(
+    "marquee.models",
+    {
+        "two_tower": "training.fit.kinds:TwoTower",
+        "ease": "training.fit.kinds:Ease",
+        "sequential": "training.fit.kinds:Sequential",
+        "item_statistics": "training.fit.kinds:Statistics",
+        "calibrated_blend": "training.fit.kinds:FromLists",
+        "additive": "training.fit.kinds:FromLists",
+    },
+)
+"""The same kinds, as they are fitted: a class has `Settings`, which a recipe gives, and `fit(data, events,
+options) → Component`. Of another package one class does both."""
+
+STAGES = Registry(
+    "marquee.stages",
+    {
+        "best": "serving.retrieval.sources:ModelSource",
+        "nearest": "serving.retrieval.sources:VectorSource",
+        "popular": "serving.retrieval.sources:PopularSource",
+        "similar_by_behaviour": "serving.retrieval.similar:SimilarByBehaviour",
+        "similar_by_content": "serving.retrieval.similar:SimilarByContent",
+        "named": "serving.retrieval.named:NamedItems",
+        "calibrated": "serving.retrieval.blend:CalibratedBlender",
+        "cascade": "serving.retrieval.blend:Cascade",
+        "duplicate": "serving.filters:DuplicateFilter",
+        "eligible": "serving.filters:EligibleFilter",
+        "ranking_features": "serving.columns:RankingHydrator",
+        "additive": "serving.ranking.ranker:AdditiveScorer",
+        "mmr": "serving.diversity.mmr:MMRSelector",
+        "additive_terms": "serving.explain.attribution:RankerExplainer",
+    },
+)
+"""Kinds of stages. A class satisfies the protocol of its role (`serving.stages`) and has `build(spec, parts,
+pipeline)`; `Settings` where it takes some, and `MODELS`, what it calls the models that it reads."""
+
+
+def requirements(declaration: Declaration) -> tuple[str, ...]:
+    """The packages that its kinds come from, in these versions or later."""
+    return tuple(sorted({need for kind, group in _kinds(declaration) if (need := group.requirement(kind))}))
+
+
+def lacking(declaration: Declaration) -> str | None:
+    """What a process here lacks to serve it: a package, or a kind that none here has. None: nothing."""
+    for written in declaration.requires:
+        try:
+            need = Requirement(written)
+            here = version(need.name)
+        except InvalidRequirement:
+            return f"it requires {written!r}, which is no requirement"
+        except PackageNotFoundError:
+            return f"it requires {written}, which is not installed"
+        if not need.specifier.contains(here, prereleases=True):
+            return f"it requires {written}, and {need.name} {here} is installed"
+    for kind, group in _kinds(declaration):
+        if kind not in group.kinds:
+            return group.unknown(kind)
+    return None
+
+
+def _kinds(declaration: Declaration) -> Iterator[tuple[str, Registry]]:
+    for component in declaration.components.values():
+        yield component.kind, MODELS
+    for pipeline in declaration.pipelines.values():
+        for stage in pipeline.stages:
+            yield stage.kind, STAGES

@@ -18,12 +18,30 @@ Hidden = Literal["met", "named", "nothing"]
 """Which items a pipeline never returns, beside those that a request excludes: those that the user has met
 (or, where that may come again, disliked); those that the request names; none."""
 
+METHODS: Mapping[Role, str] = {
+    "source": "retrieve",
+    "blender": "blend",
+    "filter": "keep",
+    "hydrator": "hydrate",
+    "scorer": "score",
+    "selector": "select",
+    "explainer": "explain",
+}
+"""Role → what a stage of it does, by `serving.stages`."""
+
+PIPELINES = ("recommend", "similar", "rank")
+"""What the HTTP endpoints ask for."""
+
 SEVERAL: frozenset[Role] = frozenset({"source", "filter", "hydrator"})
 """Roles that a pipeline may have several stages of; of the others, one at most."""
 
 
 class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Options(_Spec):
+    """What a kind takes in a recipe; an option that it does not know is refused."""
 
 
 class ComponentSpec(_Spec):

@@ -23,7 +23,7 @@ from typing import Any
 from training.failure import Place, last_line, why
 from training.loop import CHECKPOINT, CPU, Inputs, State, Weights, Worker, train
 from training.ray_session import cluster_address, joined_ray, own_ray
-from training.recipe import Recipe
+from training.schedule import Schedule
 
 Shown = Callable[[dict[str, Any]], None]
 """Called with what rank 0 reported after each epoch: job, epoch, epochs, loss, pid."""
@@ -47,11 +47,11 @@ class TrainingFailed(Exception):
     """The workers could not be started or died too often; the message is one line."""
 
 
-def fit(inputs: Inputs, recipe: Recipe, directory: Path, shown: Shown) -> dict[str, Weights]:
-    """Trains the two-towers of `inputs.jobs` on `recipe.workers` processes: job → weights.
+def fit(inputs: Inputs, schedule: Schedule, directory: Path, shown: Shown) -> dict[str, Weights]:
+    """Trains the two-towers of `inputs.jobs` on `schedule.workers` processes: job → weights.
 
     What `directory` holds of an interrupted run is taken up at its last finished epoch; the caller sees to
-    it that a directory is only ever used for the same inputs and recipe.
+    it that a directory is only ever used for the same inputs and schedule.
 
     Raises:
         TrainingFailed: Ray did not start or cannot be joined, it has no room for the workers, or more of them
@@ -62,13 +62,13 @@ def fit(inputs: Inputs, recipe: Recipe, directory: Path, shown: Shown) -> dict[s
     final = directory / CHECKPOINT
     if not final.exists():
         inputs.write(directory / "inputs.safetensors")
-        with _ray(recipe):
-            _check_room(recipe)
-            _run(recipe, directory, shown)
+        with _ray(schedule):
+            _check_room(schedule)
+            _run(schedule, directory, shown)
     return State.read(directory).finished
 
 
-def _run(recipe: Recipe, directory: Path, shown: Shown) -> None:
+def _run(schedule: Schedule, directory: Path, shown: Shown) -> None:
     """Leaves the final checkpoint in `directory`. `fit()` runs on a thread: on the main one Ray takes SIGINT
     over, which would leave the caller without a chance to clean up."""
     import ray.train
@@ -81,13 +81,13 @@ def _run(recipe: Recipe, directory: Path, shown: Shown) -> None:
         train_loop_config={
             "inputs": str(directory / "inputs.safetensors"),
             "progress": str(progress),
-            "recipe": asdict(recipe),
+            "schedule": asdict(schedule),
         },
-        torch_config=TorchConfig(backend="nccl" if recipe.gpu else "gloo", timeout_s=PEER_TIMEOUT_S),
+        torch_config=TorchConfig(backend="nccl" if schedule.gpu else "gloo", timeout_s=PEER_TIMEOUT_S),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=recipe.workers,
-            use_gpu=recipe.gpu,
-            resources_per_worker=_of_a_worker(recipe),
+            num_workers=schedule.workers,
+            use_gpu=schedule.gpu,
+            resources_per_worker=_of_a_worker(schedule),
             placement_strategy="SPREAD",  # nodes are added to compute: each takes its part
         ),
         run_config=ray.train.RunConfig(
@@ -126,7 +126,7 @@ def worker(config: dict[str, Any]) -> None:
     """What Ray Train runs in each worker process.
 
     Args:
-        config: `inputs` and `progress`, paths that the workers can reach; `recipe`, the fields of a `Recipe`.
+        config: `inputs` and `progress`, paths that the workers can reach; `schedule`, its fields.
     """
     import ray.train
     import ray.train.torch
@@ -134,10 +134,10 @@ def worker(config: dict[str, Any]) -> None:
 
     torch.set_num_threads(1)
     context = ray.train.get_context()
-    rank, recipe = context.get_world_rank(), Recipe(**config["recipe"])
+    rank, schedule = context.get_world_rank(), Schedule(**config["schedule"])
     Place.here().note(Path(config["inputs"]).parent, rank)
-    device = ray.train.torch.get_device() if recipe.gpu else CPU
-    if recipe.gpu:
+    device = ray.train.torch.get_device() if schedule.gpu else CPU
+    if schedule.gpu:
         torch.cuda.set_device(device)  # where NCCL computes
     checkpoint = ray.train.get_checkpoint()
     state = None
@@ -156,7 +156,7 @@ def worker(config: dict[str, Any]) -> None:
             file.write(json.dumps({**facts, "pid": os.getpid()}) + "\n")
 
     inputs = Inputs.read(Path(config["inputs"]))
-    train(inputs, recipe, Worker(rank, context.get_world_size(), device), state, report)
+    train(inputs, schedule, Worker(rank, context.get_world_size(), device), state, report)
 
 
 class _Tail:
@@ -176,7 +176,7 @@ class _Tail:
 
 
 @contextmanager
-def _ray(recipe: Recipe) -> Iterator[None]:
+def _ray(schedule: Schedule) -> Iterator[None]:
     """The cluster that RAY_ADDRESS names; without one, a Ray of this run's own, gone at the end with all its
     processes and files."""
     for name, value in _ENVIRONMENT.items():
@@ -188,7 +188,7 @@ def _ray(recipe: Recipe) -> Iterator[None]:
             if address:
                 stack.enter_context(joined_ray(address))
             else:
-                _start(recipe, stack)
+                _start(schedule, stack)
         except Exception as error:
             failed = f"RAY_ADDRESS={address} cannot be joined" if address else "Ray did not start"
             raise TrainingFailed(f"{failed}: {last_line(error)}") from error
@@ -198,26 +198,26 @@ def _ray(recipe: Recipe) -> Iterator[None]:
         yield
 
 
-def _start(recipe: Recipe, stack: ExitStack) -> None:
+def _start(schedule: Schedule, stack: ExitStack) -> None:
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")  # they need the dashboard
     # Without a token of its own Ray would write one to ~/.ray, and anyone on the machine could connect.
     os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
     scratch = Path(tempfile.mkdtemp(prefix="mq-", dir="/tmp"))
     stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-    stack.enter_context(own_ray(scratch, num_cpus=recipe.workers))
+    stack.enter_context(own_ray(scratch, num_cpus=schedule.workers))
 
 
-def _of_a_worker(recipe: Recipe) -> dict[str, float]:
+def _of_a_worker(schedule: Schedule) -> dict[str, float]:
     """One of each kind."""
-    return {"CPU": 1, "GPU": 1} if recipe.gpu else {"CPU": 1}
+    return {"CPU": 1, "GPU": 1} if schedule.gpu else {"CPU": 1}
 
 
-def _check_room(recipe: Recipe) -> None:
+def _check_room(schedule: Schedule) -> None:
     """Raises TrainingFailed where Ray Train would wait for ever for what is not there."""
     import ray
 
     there = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray has no types for it
-    for kind in _of_a_worker(recipe):
-        if (count := there.get(kind, 0)) < recipe.workers:
-            asked = f"{recipe.workers} workers ask for a {kind} each and Ray has {count:g}"
+    for kind in _of_a_worker(schedule):
+        if (count := there.get(kind, 0)) < schedule.workers:
+            asked = f"{schedule.workers} workers ask for a {kind} each and Ray has {count:g}"
             raise TrainingFailed(f"{asked}: add nodes, lower --workers, or train without --gpu")

@@ -84,7 +84,7 @@ def _train_tiny(home: Path) -> Path:
     from training.data.tables import Tables
     from training.loop import Worker
     from training.loop import train as fit
-    from training.recipe import Recipe
+    from training.recipe import default
     from training.train import train
 
     prepare(Request("synthetic", None, Size(**TINY, seed=1)), home, progress=silent)
@@ -93,7 +93,7 @@ def _train_tiny(home: Path) -> Path:
         home,
         FeatureSchema.infer(tables.interactions, tables.items, tables.users),
         inputs="bench",
-        recipe=Recipe(epochs=1),
+        recipe=default().with_options("two_tower", epochs=1),
         fit=lambda inputs, recipe, _: fit(inputs, recipe, Worker(), None, lambda *_: None),
         said=lambda _: None,
     ).directory

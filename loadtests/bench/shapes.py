@@ -13,11 +13,10 @@ import torch
 
 from features.memory_store import MemoryOnlineStore
 from features.schema import FeatureSchema
-from training.bundle import Bundle, Manifest
+from training.bundle import Bundle, Component, Manifest
 from training.data.synthetic import synthesize
 from training.data.tables import Tables
 from training.dataset import Dataset, build
-from training.declared import declaration
 from training.models.arrays import Float32
 from training.models.blend import Blend, Calibration
 from training.models.linear import LinearItemModel
@@ -29,8 +28,7 @@ from training.models.statistics import ItemStatistics
 from training.models.two_tower.estimator import scorer
 from training.models.two_tower.model import TwoTowerScorer
 from training.models.two_tower.network import TwoTower, TwoTowerSettings
-from training.recipe import Recipe
-from training.train import components
+from training.recipe import default
 
 KNOTS = 20
 """Places of each curve of the ranker, about as many as training gives it."""
@@ -67,15 +65,27 @@ def shaped(users: int, items: int, seed: int = 0) -> Shaped:
     rng = np.random.default_rng(seed)
     ease, sequential = _linear(rng, items), _linear(rng, items)
     models = BaseModels.of(_two_tower(data, seed), ease, sequential, _statistics(data))
-    blend = Blend({name: Calibration(-3.0, 1.0) for name in SOURCES}, Recipe().quotas)
+    blend = Blend({name: Calibration(-3.0, 1.0) for name in SOURCES}, default().quotas)
     bundle = Bundle(
         _manifest(data),
         schema,
         data.catalogue,
         components(models, blend, _ranker(rng)),
-        declaration(Recipe()),
+        default().declaration(),
     )
     return Shaped(bundle, tables)
+
+
+def components(models: BaseModels, blend: Blend, ranker: AdditiveRanker) -> dict[str, Component]:
+    """By their names in the default recipe."""
+    return {
+        "two_tower": models.two_tower.to_component(),
+        "ease": models.linear["ease"].to_component(),
+        "sequential": models.linear["sequential"].to_component(),
+        "statistics": models.statistics.to_component(),
+        "blend": blend.to_component(),
+        "ranker": ranker.to_component(),
+    }
 
 
 def _two_tower(data: Dataset, seed: int) -> TwoTowerScorer:
@@ -85,7 +95,7 @@ def _two_tower(data: Dataset, seed: int) -> TwoTowerScorer:
 
 def _linear(rng: np.random.Generator, items: int) -> LinearItemModel:
     weights: Float32 = rng.random((items, items), dtype=np.float32)
-    return LinearItemModel.of(weights, Recipe().ease_half_life)
+    return LinearItemModel.of(weights, default().options("ease").half_life)
 
 
 def _statistics(data: Dataset) -> ItemStatistics:

@@ -64,6 +64,7 @@ class MMRSelector:
     """MMR over the best of a ranked list; what lies below `pool` is never worth its loss in relevance."""
 
     name = "mmr"
+    MODELS = ("vectors",)
 
     class Settings(Options):
         pool: PositiveInt

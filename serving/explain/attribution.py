@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import PositiveInt
 
 from serving.batch import Candidates, Queries
-from serving.columns import RankingHydrator, rows_of
+from serving.columns import BASE_MODELS, RankingHydrator, base_models, rows_of
 from serving.explain.reasons import (
     ANCHOR_FEATURE,
     CHOSEN,
@@ -44,13 +44,14 @@ class _Anchored:
 
 class RankerExplainer:
     name = "additive_terms"
+    MODELS = (*BASE_MODELS, "ranker")
 
     class Settings(Options):
         contributions: PositiveInt
 
     @classmethod
     def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> RankerExplainer:
-        base = parts.base(spec)
+        base = base_models(spec, parts)
         return cls(
             RankingHydrator(base),
             parts.model(spec, "ranker"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from serving.batch import Candidates, Queries
 from serving.columns import rows_of
@@ -10,6 +11,7 @@ from serving.parts import Options, Parts
 from serving.types import Float32, Mask
 from training.bundle import BundleError
 from training.models.ranker import AdditiveRanker
+from training.models.ranking_features import NAMES
 from training.spec import PipelineSpec, StageSpec
 
 
@@ -19,6 +21,8 @@ class AdditiveScorer:
 
     ranker: AdditiveRanker
     name: str = "additive"
+    MODELS: ClassVar[tuple[str, ...]] = ("ranker",)
+    REQUIRES: ClassVar[tuple[str, ...]] = NAMES
 
     @classmethod
     def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> AdditiveScorer:

@@ -20,6 +20,7 @@ class CalibratedBlender:
     in the answer."""
 
     name = "calibrated"
+    MODELS = ("blend",)
 
     class Settings(Options):
         limit: PositiveInt

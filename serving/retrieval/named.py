@@ -20,6 +20,7 @@ class NamedItems:
     statistics: ItemStatistics
     name: str = "named"
     personal: ClassVar[bool] = False
+    MODELS: ClassVar[tuple[str, ...]] = ("statistics",)
 
     @classmethod
     def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> NamedItems:

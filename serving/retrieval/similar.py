@@ -30,6 +30,8 @@ class SimilarByBehaviour:
     name: str = "behaviour"
     personal: ClassVar[bool] = False
 
+    MODELS: ClassVar[tuple[str, ...]] = ("linear",)
+
     class Settings(Options):
         limit: PositiveInt
 

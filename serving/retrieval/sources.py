@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import PositiveInt
 
 from serving.batch import Candidates, Queries
-from serving.columns import scores_of
+from serving.columns import BASE_MODELS, base_models, scores_of
 from serving.eligibility import Eligibility
 from serving.parts import Options, Parts
 from serving.retrieval.ann import APPROXIMATE_FROM, choose_index
@@ -33,14 +33,16 @@ class ModelSource:
     limit: int
     personal: ClassVar[bool] = True
 
+    MODELS: ClassVar[tuple[str, ...]] = BASE_MODELS
+
     class Settings(Options):
-        by: str
+        by: Literal["two_tower", "ease", "sequential"]
         limit: PositiveInt
 
     @classmethod
     def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> ModelSource:
         options = cls.Settings.of(spec)
-        return cls(spec.name, options.by, parts.base(spec), parts.eligibility, options.limit)
+        return cls(spec.name, options.by, base_models(spec, parts), parts.eligibility, options.limit)
 
     @staticmethod
     def takes(queries: Queries) -> Mask:
@@ -63,12 +65,14 @@ class VectorSource:
     limit: int
     personal: ClassVar[bool] = True
 
+    MODELS: ClassVar[tuple[str, ...]] = BASE_MODELS
+
     class Settings(Options):
         limit: PositiveInt
 
     @classmethod
     def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> ModelSource | VectorSource:
-        limit, base = cls.Settings.of(spec).limit, parts.base(spec)
+        limit, base = cls.Settings.of(spec).limit, base_models(spec, parts)
         if base.n_items < APPROXIMATE_FROM:
             return ModelSource(spec.name, "two_tower", base, parts.eligibility, limit)
         index = choose_index(base.two_tower.item_vectors)
@@ -96,6 +100,8 @@ class PopularSource:
     limit: int
     name: str = "popular"
     personal: ClassVar[bool] = False
+
+    MODELS: ClassVar[tuple[str, ...]] = ("statistics",)
 
     class Settings(Options):
         limit: PositiveInt

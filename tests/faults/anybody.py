@@ -35,7 +35,7 @@ from training.evaluate import Cases, evaluate
 from training.evaluate import Row as Measured
 from training.loop import Worker
 from training.loop import train as fit
-from training.recipe import Recipe
+from training.recipe import default
 from training.train import train
 
 START, DAY = 1_700_000_000, 86_400
@@ -190,7 +190,7 @@ def journey(folder: Path, home: Path, people: int | None = None, **settings: Any
         home,
         schema,
         inputs="tests",
-        recipe=Recipe(epochs=1, **settings),
+        recipe=default().with_options("two_tower", epochs=1).model_copy(update=settings),
         fit=lambda inputs, recipe, _: fit(inputs, recipe, Worker(), None, lambda *_: None),
         said=lambda _: None,
     ).directory

@@ -13,11 +13,11 @@ import torch
 
 from features.memory_store import MemoryOnlineStore
 from features.schema import FeatureSchema
+from loadtests.bench.shapes import components
 from training.bundle import Bundle, Component, Manifest, read_bundle, write_bundle
 from training.data.synthetic import synthesize
 from training.data.tables import Tables
 from training.dataset import Dataset, build
-from training.declared import declaration
 from training.fit.linear import fit_ease, fit_sequential
 from training.models.arrays import Float32
 from training.models.blend import Blend, Calibration
@@ -29,8 +29,7 @@ from training.models.scores import BaseModels, Scores
 from training.models.statistics import ItemStatistics
 from training.models.two_tower.estimator import scorer
 from training.models.two_tower.network import TwoTower, TwoTowerSettings
-from training.recipe import Recipe
-from training.train import components
+from training.recipe import default
 
 N_ITEMS, N_USERS = 40, 30
 COLD = N_ITEMS - 1
@@ -82,7 +81,7 @@ def small() -> Small:
 def write_small(root: Path, components: dict[str, Component] | None = None) -> Path:
     world = small()
     components = world.components() if components is None else components
-    declared = declaration(Recipe())
+    declared = default().declaration()
     held = {name: spec for name, spec in declared.components.items() if name in components}
     return write_bundle(
         root,

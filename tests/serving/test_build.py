@@ -36,7 +36,7 @@ from training.models.ragged import Ragged
 from training.models.ranking_features import ranking_features
 from training.models.retrieval import SOURCES, Eligible, retrieve
 from training.models.scores import Scores
-from training.recipe import Recipe
+from training.recipe import default
 
 WORLD, BUNDLE = small(), small_bundle()
 CONFIG = ServeConfig(bundle="small", budgets=PATIENT)
@@ -102,9 +102,9 @@ def test_the_answer_is_the_models_own() -> None:
     past, now = Ragged.of([np.array(WORLD.seen(user), np.int32)], np.int32), np.array([WORLD.now])
     scores = Scores(WORLD.models, past, answer.query.user_features[None])
     eligible = Eligible.all_but(past, np.ones(N_ITEMS, np.bool_))
-    sizes = Recipe().sizes
+    sizes = default().sizes
     found = retrieve(scores, WORLD.models.statistics, now, eligible, sizes)
-    candidates, _, bits = WORLD.blend.blend(found, Recipe().candidates)
+    candidates, _, bits = WORLD.blend.blend(found, default().candidates)
     score = WORLD.ranker.score(ranking_features(scores, WORLD.models.statistics, now, candidates))
     best = np.argsort(-score, kind="stable")[:10]
     assert items(answer) == candidates.values[best].tolist()

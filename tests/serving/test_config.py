@@ -34,6 +34,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "the placement of before": ({"placement": {"ranking": "deployment"}}, "`placement` is now `groups`"),
     "the limits of before": ({"retrieval": {"ease": 10}}, "`retrieval` is part of the bundle now"),
     "the terms of before": ({"explain": {"contributions": 1}}, "`explain` is part of the bundle now"),
+    "the pool of before": ({"diversity": {"pool": 50}}, "`pool` is part of the bundle now"),
     "the deployments of before": ({"deployments": {}}, "`deployments` is now `ingress: {...}` and `groups:"),
 }
 

@@ -21,7 +21,7 @@ from training.evaluate import Cases, Retriever, evaluate
 from training.feedback import Feedback, Seen
 from training.models.ragged import Ragged
 from training.offline import OfflineRecommender
-from training.recipe import Recipe
+from training.recipe import default
 
 WORLD = small()
 CASES = Cases(WORLD.data, WORLD.data.test)
@@ -36,7 +36,7 @@ def served() -> ServedPipeline:
 def test_it_answers_as_the_offline_path_does(served: ServedPipeline, positions: np.ndarray) -> None:
     """The same models without serving, fed with the histories and features that training made."""
     cases = Cases(WORLD.data, positions)
-    offline = OfflineRecommender(WORLD.models, WORLD.blend, WORLD.ranker, Recipe())
+    offline = OfflineRecommender(WORLD.models, WORLD.blend, WORLD.ranker, default())
     assert served.recommend(cases, 10).tolist() == offline.recommend(cases, 10).tolist()
     assert served.retrieve(cases, 20).tolist() == offline.retrieve(cases, 20).tolist()
 
@@ -58,7 +58,7 @@ def test_it_answers_as_the_offline_path_does_whatever_events_mean(seen: Seen, di
     assert len(cases) + cases.left_out == len(data.test)
     assert bool(cases.left_out) == (seen == "exclude" or disliked is not None)
     served = ServedPipeline(bundle, tables)
-    offline = OfflineRecommender(WORLD.models, WORLD.blend, WORLD.ranker, Recipe())
+    offline = OfflineRecommender(WORLD.models, WORLD.blend, WORLD.ranker, default())
     answers = served.recommend(cases, 10)
     assert answers.tolist() == offline.recommend(cases, 10).tolist()
     assert served.retrieve(cases, 20).tolist() == offline.retrieve(cases, 20).tolist()

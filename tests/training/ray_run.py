@@ -11,15 +11,15 @@ import torch
 
 from training.cli import stoppable
 from training.loop import Inputs
-from training.recipe import Recipe
+from training.schedule import Schedule
 from training.trainer import TrainingFailed, fit
 
 
 def main(folder: Path) -> None:
-    recipe = Recipe(**json.loads((folder / "recipe.json").read_text()))
+    schedule = Schedule(**json.loads((folder / "schedule.json").read_text()))
     inputs = Inputs.read(folder / "given.safetensors")
     with stoppable():
-        weights = fit(inputs, recipe, folder / "run", lambda facts: print(json.dumps(facts), flush=True))
+        weights = fit(inputs, schedule, folder / "run", lambda facts: print(json.dumps(facts), flush=True))
     torch.save(weights, folder / "weights.pt")
 
 

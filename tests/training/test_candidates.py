@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,11 +22,18 @@ from training.models.statistics import ItemStatistics
 from training.models.two_tower.estimator import scorer
 from training.models.two_tower.network import TwoTower, TwoTowerSettings
 from training.offline import OfflineRecommender
-from training.recipe import Recipe
+from training.recipe import Recipe, default
 
-RECIPE = replace(
-    Recipe(), sizes={"two_tower": 10, "ease": 10, "sequential": 5, "popular": 5}, list_size=12, lists=100
-)
+FEW = {"two_tower": 10, "ease": 10, "sequential": 5, "popular": 5}
+
+
+def limited(limits: Mapping[str, int], **fields: Any) -> Recipe:
+    """With these limits of sources, by name."""
+    recipe = default().with_limits(lambda name, usual: limits.get(name, usual))
+    return recipe.model_copy(update=fields)
+
+
+RECIPE = limited(FEW, list_size=12, lists=100)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +53,7 @@ def test_a_list_holds_the_item_taken_and_retrieved_items_as_of_the_event(
     models: BaseModels, dataset: Dataset
 ) -> None:
     _, newest = dataset.hold_out(RECIPE.hold)
-    lists = build_lists(models, dataset, newest, replace(RECIPE, lists=10_000))
+    lists = build_lists(models, dataset, newest, limited(FEW, list_size=12, lists=10_000))
     every, row = np.ones(dataset.n_items, bool), 0
     for position in newest:
         at = np.array([position])
@@ -133,7 +141,8 @@ def test_calibration_sees_everything_retrieved_and_at_most_one_hit_an_event(
 def test_lists_are_repeatable_and_follow_the_seed(models: BaseModels, dataset: Dataset) -> None:
     _, newest = dataset.hold_out(RECIPE.hold)
     one, same, other = (
-        build_lists(models, dataset, newest, replace(RECIPE, seed=seed)).ranking for seed in (0, 0, 1)
+        build_lists(models, dataset, newest, RECIPE.model_copy(update={"seed": seed})).ranking
+        for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(one.features, same.features)
     assert one.features.shape != other.features.shape or (one.features != other.features).any()
@@ -142,4 +151,4 @@ def test_lists_are_repeatable_and_follow_the_seed(models: BaseModels, dataset: D
 def test_nothing_retrieved_is_said(models: BaseModels, dataset: Dataset) -> None:
     _, newest = dataset.hold_out(RECIPE.hold)
     with pytest.raises(DataError, match="retrieval found the item of none"):
-        build_lists(models, dataset, newest, replace(RECIPE, sizes={"popular": 0}))
+        build_lists(models, dataset, newest, limited(dict.fromkeys(FEW, 0)))

@@ -18,7 +18,7 @@ from training.data.manifest import DataError
 from training.data.synthetic import synthesize
 from training.data.tables import Tables
 from training.dataset import KEPT_EVENTS, Dataset, build, held_back
-from training.recipe import Recipe
+from training.recipe import default
 
 
 def test_every_event_is_in_one_split_and_held_out_ones_come_last(dataset: Dataset) -> None:
@@ -56,7 +56,7 @@ def test_holding_back_never_takes_everything_and_gives_what_there_is(counts: lis
 def test_long_histories_give_as_many_as_the_recipe_says() -> None:
     """MovieLens-100K's users have 18 training events or more: the recipe was chosen there."""
     had = np.arange(18, 800)
-    assert (held_back(had, Recipe().hold) == Recipe().hold).all()
+    assert (held_back(had, default().hold) == default().hold).all()
 
 
 def test_examples_have_a_history_of_the_users_own(dataset: Dataset) -> None:

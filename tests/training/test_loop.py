@@ -10,11 +10,11 @@ import torch
 
 from tests.training.gloo import assert_equal, silent, two_ranks
 from training.dataset import Dataset
+from training.fitting import two_tower_inputs
 from training.loop import Inputs, State, Worker, one_cycle, train
-from training.recipe import Recipe
-from training.train import two_tower_inputs
+from training.recipe import default
 
-RECIPE = replace(Recipe(), epochs=3, batch=64)
+SCHEDULE = replace(default().schedule, epochs=3, batch=64)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,9 @@ def test_inputs_survive_their_file(inputs: Inputs, tmp_path: Path) -> None:
 
 def test_training_learns_and_reports_every_epoch_of_every_job(inputs: Inputs) -> None:
     seen: list[tuple[object, object, float]] = []
-    train(inputs, RECIPE, Worker(), None, lambda f, _: seen.append((f["job"], f["epoch"], float(f["loss"]))))
+    train(
+        inputs, SCHEDULE, Worker(), None, lambda f, _: seen.append((f["job"], f["epoch"], float(f["loss"])))
+    )
     assert [(job, epoch) for job, epoch, _ in seen] == [
         (j, e) for j in ("held", "serving") for e in (1, 2, 3)
     ]
@@ -46,9 +48,9 @@ def test_training_learns_and_reports_every_epoch_of_every_job(inputs: Inputs) ->
 
 
 def test_equal_inputs_give_equal_weights_and_another_seed_others(inputs: Inputs) -> None:
-    one = train(inputs, RECIPE, Worker(), None, silent)
-    assert_equal(one, train(inputs, RECIPE, Worker(), None, silent))
-    other = train(inputs, replace(RECIPE, seed=1), Worker(), None, silent)
+    one = train(inputs, SCHEDULE, Worker(), None, silent)
+    assert_equal(one, train(inputs, SCHEDULE, Worker(), None, silent))
+    other = train(inputs, replace(SCHEDULE, seed=1), Worker(), None, silent)
     assert not torch.equal(one["held"]["item.weight"], other["held"]["item.weight"])
 
 
@@ -68,14 +70,14 @@ def test_a_run_stopped_after_any_epoch_resumes_to_the_same_weights(
             raise Stopped
 
     with pytest.raises(Stopped):
-        train(inputs, RECIPE, Worker(), None, stop)
+        train(inputs, SCHEDULE, Worker(), None, stop)
     torch.manual_seed(12345)  # what the new process happens to hold must not matter
     resumed: list[object] = []
     weights = train(
-        inputs, RECIPE, Worker(), State.read(tmp_path), lambda facts, _: resumed.append(facts["epoch"])
+        inputs, SCHEDULE, Worker(), State.read(tmp_path), lambda facts, _: resumed.append(facts["epoch"])
     )
     assert len(resumed) == 6 - after
-    assert_equal(weights, train(inputs, RECIPE, Worker(), None, silent))
+    assert_equal(weights, train(inputs, SCHEDULE, Worker(), None, silent))
 
 
 def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path: Path) -> None:
@@ -85,10 +87,10 @@ def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path: Path) -> None:
 
 
 def test_two_ranks_agree_and_are_repeatable(inputs: Inputs, tmp_path: Path) -> None:
-    first, second = two_ranks(inputs, RECIPE, tmp_path)
+    first, second = two_ranks(inputs, SCHEDULE, tmp_path)
     assert_equal(first, second)
-    assert_equal(first, two_ranks(inputs, RECIPE, tmp_path)[0])
-    alone = train(inputs, RECIPE, Worker(), None, silent)
+    assert_equal(first, two_ranks(inputs, SCHEDULE, tmp_path)[0])
+    alone = train(inputs, SCHEDULE, Worker(), None, silent)
     assert not torch.equal(first["held"]["item.weight"], alone["held"]["item.weight"])
 
 
@@ -110,7 +112,7 @@ def test_a_step_is_computed_on_the_workers_device_up_to_the_loss(
 
     monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
     with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta"):
-        train(inputs, RECIPE, Worker(device=torch.device("meta")), None, silent)
+        train(inputs, SCHEDULE, Worker(device=torch.device("meta")), None, silent)
     assert {device.type for device in stepped} == {"meta"}
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, version
 
 import pytest
 
-from serving.kinds import STAGES
 from training import registry
-from training.registry import MODELS, Registry, UnknownKindError
+from training.recipe import default
+from training.registry import ESTIMATORS, MODELS, STAGES, Registry, UnknownKindError, lacking
+from training.spec import ComponentSpec, Options
 
 
 @pytest.fixture
@@ -49,3 +50,32 @@ def test_a_stage_is_built_and_says_by_its_class_whom_it_is_for(kind: str) -> Non
     found = STAGES.find(kind)
     assert callable(found.build)
     assert any(hasattr(found, method) for method in ("takes", "blend"))
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS.kinds)
+def test_every_kind_of_model_says_how_it_is_fitted_and_read(kind: str) -> None:
+    assert kind in MODELS.kinds
+    assert issubclass(getattr(ESTIMATORS.find(kind), "Settings", Options), Options)
+
+
+@pytest.mark.parametrize(
+    ("requires", "said"),
+    [
+        ((), None),
+        (("numpy>=1",), None),
+        (("acme-nothing>=1.2",), "requires acme-nothing>=1.2, which is not installed"),
+        (("numpy>=99",), f"requires numpy>=99, and numpy {version('numpy')} is installed"),
+        (("os; system",), "'os; system', which is no requirement"),
+    ],
+)
+def test_a_package_that_is_not_there_is_named(requires: tuple[str, ...], said: str | None) -> None:
+    missing = lacking(default().declaration(requires))
+    assert missing is None if said is None else missing is not None and said in missing
+
+
+def test_a_kind_that_is_not_there_is_named() -> None:
+    declaration = default().declaration()
+    components = {**declaration.components, "ease": ComponentSpec(kind="quantum")}
+    missing = lacking(declaration.model_copy(update={"components": components}))
+    assert missing is not None
+    assert missing.startswith("no package here has the kind 'quantum' of marquee.models")

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from training.declared import declaration
-from training.recipe import Recipe
+from training.recipe import default
 from training.spec import Declaration
 
 SOURCE = {"name": "a", "role": "source", "kind": "popular", "models": {"statistics": "s"}}
@@ -21,7 +20,7 @@ def whole(*stages: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def test_a_declaration_survives_json() -> None:
-    made = declaration(Recipe())
+    made = default().declaration()
     assert Declaration.model_validate(made.model_dump(mode="json", exclude_defaults=True)) == made
 
 

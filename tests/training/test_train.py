@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,16 +25,22 @@ from training.models.linear import LinearItemModel
 from training.models.statistics import ItemStatistics
 from training.models.two_tower.model import TwoTowerScorer
 from training.models.two_tower.network import load
-from training.recipe import Recipe
+from training.recipe import Recipe, default
+from training.schedule import Schedule
 from training.train import Trained, train
 
-RECIPE = replace(Recipe(), epochs=2, batch=64, workers=1)
+
+def changed(recipe: Recipe, **fields: Any) -> Recipe:
+    return recipe.model_copy(update=fields)
 
 
-def in_process(inputs: Inputs, recipe: Recipe, directory: Path) -> Mapping[str, Weights]:
+RECIPE = changed(default().with_options("two_tower", epochs=2, batch=64), workers=1)
+
+
+def in_process(inputs: Inputs, schedule: Schedule, directory: Path) -> Mapping[str, Weights]:
     def silent(facts: dict[str, float | str], state: State) -> None: ...
 
-    return train_towers(inputs, recipe, Worker(), None, silent)
+    return train_towers(inputs, schedule, Worker(), None, silent)
 
 
 @pytest.fixture
@@ -98,7 +105,7 @@ def test_equal_inputs_give_the_same_bundle_and_another_seed_another(
     second = run(home, schema).directory
     assert second.name == first.name
     shutil.rmtree(moved)
-    assert run(home, schema, replace(RECIPE, seed=1)).directory.name != first.name
+    assert run(home, schema, changed(RECIPE, seed=1)).directory.name != first.name
 
 
 def test_the_bundle_is_up_to_date_until_any_input_changes(home: Path, schema: FeatureSchema) -> None:
@@ -110,8 +117,8 @@ def test_the_bundle_is_up_to_date_until_any_input_changes(home: Path, schema: Fe
     assert found[0] == trained.directory
     others = [
         digest(home / "data", "another schema", RECIPE),
-        digest(home / "data", fingerprint, replace(RECIPE, seed=1)),
-        digest(home / "data", fingerprint, replace(RECIPE, workers=2)),
+        digest(home / "data", fingerprint, changed(RECIPE, seed=1)),
+        digest(home / "data", fingerprint, changed(RECIPE, workers=2)),
     ]
     tables = Tables.read(home / "data")
     replace(tables, interactions=tables.interactions.slice(1)).write(home / "data")
@@ -123,12 +130,12 @@ def test_the_bundle_is_up_to_date_until_any_input_changes(home: Path, schema: Fe
 def test_a_run_that_fails_keeps_its_checkpoints_and_the_old_bundle(home: Path, schema: FeatureSchema) -> None:
     old = run(home, schema).directory
 
-    def broken(inputs: Inputs, recipe: Recipe, directory: Path) -> Mapping[str, Weights]:
+    def broken(inputs: Inputs, schedule: Schedule, directory: Path) -> Mapping[str, Weights]:
         directory.mkdir(parents=True)
         (directory / "state.pt").touch()
         raise RuntimeError("killed")
 
-    other = replace(RECIPE, seed=1)
+    other = changed(RECIPE, seed=1)
     inputs = digest(home / "data", schema.fingerprint(), other)
     stale = home / "training" / "0123456789ab"
     stale.mkdir()
@@ -140,10 +147,10 @@ def test_a_run_that_fails_keeps_its_checkpoints_and_the_old_bundle(home: Path, s
 
 
 def test_two_runs_at_once_are_refused(home: Path, schema: FeatureSchema) -> None:
-    def nested(inputs: Inputs, recipe: Recipe, directory: Path) -> Mapping[str, Weights]:
+    def nested(inputs: Inputs, schedule: Schedule, directory: Path) -> Mapping[str, Weights]:
         with pytest.raises(DataError, match="another `marquee train` is at work"):
             run(home, schema)
-        return in_process(inputs, recipe, directory)
+        return in_process(inputs, schedule, directory)
 
     inputs = digest(home / "data", schema.fingerprint(), RECIPE)
     train(home, schema, inputs, RECIPE, nested, lambda part: None)
@@ -171,9 +178,9 @@ def command(*args: str) -> tuple[int, str]:
 
 
 def test_the_command_says_up_to_date_without_training(home: Path, schema: FeatureSchema) -> None:
-    recipe = Recipe()
+    recipe = default()
     inputs = digest(home / "data", schema.fingerprint(), recipe)
-    train(home, schema, inputs, replace(RECIPE, workers=1), in_process, lambda part: None)
+    train(home, schema, inputs, changed(RECIPE, workers=1), in_process, lambda part: None)
     code, output = command("--home", str(home))
     assert (code, "is up to date" in output) == (0, True)
 

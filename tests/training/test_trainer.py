@@ -18,12 +18,12 @@ import torch
 from tests.training.gloo import assert_equal, two_ranks
 from tests.training.processes import TAG, needs_proc, tagged, tagging
 from training.dataset import Dataset
+from training.fitting import two_tower_inputs
 from training.loop import Inputs, State
-from training.recipe import Recipe
-from training.train import two_tower_inputs
+from training.recipe import default
 from training.trainer import TrainingFailed, fit
 
-RECIPE = replace(Recipe(), epochs=40, batch=64)
+SCHEDULE = replace(default().schedule, epochs=40, batch=64)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_stopped_then_resumed_with_a_worker_killed_it_ends_as_if_undisturbed(
     inputs: Inputs, tmp_path: Path
 ) -> None:
     inputs.write(tmp_path / "given.safetensors")
-    (tmp_path / "recipe.json").write_text(json.dumps(asdict(RECIPE)))
+    (tmp_path / "schedule.json").write_text(json.dumps(asdict(SCHEDULE)))
     with running(tmp_path) as (process, tag):
         assert next_epoch(process)["epoch"] == 1
         for _ in range(3):  # Ray knows of a checkpoint once its controller has looked
@@ -82,18 +82,18 @@ def test_stopped_then_resumed_with_a_worker_killed_it_ends_as_if_undisturbed(
         assert process.returncode == 0
     weights = torch.load(tmp_path / "weights.pt", weights_only=True)
     (tmp_path / "undisturbed").mkdir()
-    assert_equal(weights, two_ranks(inputs, RECIPE, tmp_path / "undisturbed")[0])
+    assert_equal(weights, two_ranks(inputs, SCHEDULE, tmp_path / "undisturbed")[0])
 
 
 def test_a_finished_run_is_not_trained_again(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The end of an interrupted command's training is kept: no Ray is started for it."""
-    monkeypatch.setattr("training.trainer._ray", lambda recipe: pytest.fail("started Ray"))
+    monkeypatch.setattr("training.trainer._ray", lambda schedule: pytest.fail("started Ray"))
     run = tmp_path / "run"
     run.mkdir()
     State("serving", 1, {}, {}, {"serving": {"w": torch.ones(2)}}).write(run)
-    weights = fit(inputs, RECIPE, run, lambda facts: None)
+    weights = fit(inputs, SCHEDULE, run, lambda facts: None)
     assert torch.equal(weights["serving"]["w"], torch.ones(2))
 
 
@@ -109,5 +109,5 @@ def test_a_ray_that_does_not_start_is_one_line_and_leaves_no_files(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = set(Path("/tmp").glob("mq-*"))
     with pytest.raises(TrainingFailed, match=r"^Ray did not start: The node has no room$"):
-        fit(inputs, RECIPE, tmp_path / "run", lambda facts: None)
+        fit(inputs, SCHEDULE, tmp_path / "run", lambda facts: None)
     assert set(Path("/tmp").glob("mq-*")) - before == set()

@@ -22,14 +22,15 @@ import torch
 from tests.training.gloo import assert_equal, two_ranks
 from tests.training.processes import TAG, needs_proc, tagging
 from training.dataset import Dataset
+from training.fitting import two_tower_inputs
 from training.loop import Inputs
-from training.recipe import Recipe
-from training.train import two_tower_inputs
+from training.recipe import default
+from training.schedule import Schedule
 from training.trainer import TrainingFailed, _check_room, fit
 
 pytestmark = pytest.mark.slow
 
-RECIPE = replace(Recipe(), epochs=3, batch=64)
+SCHEDULE = replace(default().schedule, epochs=3, batch=64)
 
 STARTED_S, TRAINED_S = 60.0, 240.0
 """Seconds for a node to start and for a run, each of which takes a few."""
@@ -46,11 +47,11 @@ class Cluster:
     nodes: tuple[subprocess.Popen[bytes], ...]
 
     def train(
-        self, inputs: Inputs, recipe: Recipe, folder: Path, **env: str
+        self, inputs: Inputs, schedule: Schedule, folder: Path, **env: str
     ) -> subprocess.CompletedProcess[str]:
         folder.mkdir(exist_ok=True)
         inputs.write(folder / "given.safetensors")
-        (folder / "recipe.json").write_text(json.dumps(asdict(recipe)))
+        (folder / "schedule.json").write_text(json.dumps(asdict(schedule)))
         return subprocess.run(
             [sys.executable, "-m", "tests.training.ray_run", str(folder)],
             env=self.env | env,
@@ -118,32 +119,32 @@ def inputs(dataset: Dataset) -> Inputs:
 def test_two_nodes_train_what_one_machine_does_and_stay(
     cluster: Cluster, inputs: Inputs, tmp_path: Path
 ) -> None:
-    done = cluster.train(inputs, RECIPE, tmp_path / "run")
+    done = cluster.train(inputs, SCHEDULE, tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    assert len([line for line in done.stdout.splitlines() if line.startswith("{")]) == RECIPE.epochs
+    assert len([line for line in done.stdout.splitlines() if line.startswith("{")]) == SCHEDULE.epochs
     weights = torch.load(tmp_path / "run" / "weights.pt", weights_only=True)
     (tmp_path / "alone").mkdir()
-    assert_equal(weights, two_ranks(inputs, RECIPE, tmp_path / "alone")[0])
+    assert_equal(weights, two_ranks(inputs, SCHEDULE, tmp_path / "alone")[0])
     assert [each.poll() for each in cluster.nodes] == [None, None]
 
 
 @needs_proc
 @pytest.mark.parametrize(
-    ("recipe", "env", "said"),
+    ("schedule", "env", "said"),
     [
         (
-            replace(RECIPE, gpu=True),
+            replace(SCHEDULE, gpu=True),
             {},
             "2 workers ask for a GPU each and Ray has 0: add nodes, lower --workers",
         ),
-        (RECIPE, {"RAY_AUTH_TOKEN": "0" * 64}, "cannot be joined"),
+        (SCHEDULE, {"RAY_AUTH_TOKEN": "0" * 64}, "cannot be joined"),
     ],
     ids=["no GPUs", "another token"],
 )
 def test_what_it_cannot_have_is_one_line(
-    cluster: Cluster, inputs: Inputs, tmp_path: Path, recipe: Recipe, env: dict[str, str], said: str
+    cluster: Cluster, inputs: Inputs, tmp_path: Path, schedule: Schedule, env: dict[str, str], said: str
 ) -> None:
-    done = cluster.train(inputs, recipe, tmp_path, **env)
+    done = cluster.train(inputs, schedule, tmp_path, **env)
     assert done.returncode == 1
     assert said in done.stderr.splitlines()[-1]
     assert [each.poll() for each in cluster.nodes] == [None, None]
@@ -157,7 +158,7 @@ def test_an_address_of_another_kind_is_refused(
     with pytest.raises(
         TrainingFailed, match=rf"^RAY_ADDRESS={address} cannot be joined: it must be host:port"
     ):
-        fit(inputs, RECIPE, tmp_path / "run", lambda facts: None)
+        fit(inputs, SCHEDULE, tmp_path / "run", lambda facts: None)
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(
@@ -165,11 +166,11 @@ def test_a_cluster_that_does_not_answer_is_one_line(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
     with pytest.raises(TrainingFailed, match=r"^RAY_ADDRESS=\S+ cannot be joined: .*refused$"):
-        fit(inputs, RECIPE, tmp_path / "run", lambda facts: None)
+        fit(inputs, SCHEDULE, tmp_path / "run", lambda facts: None)
 
 
 def test_too_few_cpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray Train would wait for ever."""
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
     with pytest.raises(TrainingFailed, match=r"^3 workers ask for a CPU each and Ray has 2: add nodes"):
-        _check_room(replace(RECIPE, workers=3))
+        _check_room(replace(SCHEDULE, workers=3))

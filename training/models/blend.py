@@ -36,6 +36,10 @@ class Calibration:
         return _logistic(self.intercept, self.slope, score)
 
 
+NEVER = Calibration(-500.0, 0.0)
+"""Of a source whose hits nobody has counted: its probability is that of nothing."""
+
+
 def _logistic(intercept: float | Float64, slope: float | Float64, score: Float32) -> Float64:
     z = np.minimum(np.maximum(intercept + slope * score.astype(np.float64), -500), 30)
     return 1 / (1 + np.exp(-z))
@@ -137,8 +141,11 @@ def fit_blend(retrieved: Mapping[str, tuple[Float32, Mask]], quotas: Mapping[str
     """Args:
     retrieved: source → the scores of everything it retrieved for held-out events [m], and whether each
         was the item taken [m].
+    quotas: of these sources, and of others: what is not known to be ever right adds no probability, and is
+        kept by its quota, or where there is room.
     """
-    return Blend({name: fit_calibration(*found) for name, found in retrieved.items()}, dict(quotas))
+    curves = {name: fit_calibration(*found) for name, found in retrieved.items()}
+    return Blend({**dict.fromkeys(quotas, NEVER), **curves}, dict(quotas))
 
 
 def fit_calibration(score: Float32, taken: Mask) -> Calibration:

@@ -37,11 +37,10 @@ from serving.runtime_options import RuntimeName, RuntimeOptions
 from serving.stages import Source
 from serving.types import Diversity, History, Query
 from training.catalogue import Catalogue
-from training.declared import declaration
 from training.models.scores import BaseModels
 from training.models.statistics import ItemStatistics
 from training.models.two_tower.model import TwoTowerScorer
-from training.recipe import Recipe
+from training.recipe import default
 
 STEP = 10
 HISTORY = 50
@@ -93,7 +92,7 @@ def run(effort: Effort, world: World) -> Section:
         base, large = shaped(sizes.users, sizes.items), shaped(sizes.users, sizes.items * STEP)
         crowded = shaped(sizes.users * STEP, sizes.items)
         median = partial(_median, runner, effort.repeats)
-        usual, candidates = sessions(base, HISTORY), Recipe().candidates
+        usual, candidates = sessions(base, HISTORY), default().candidates
         axes: Axes = {
             "items": {
                 len(each.bundle.catalogue): median(pipeline(each), sessions(each, HISTORY))
@@ -165,9 +164,7 @@ def _median(
 
 def pipeline(world: Shaped, factor: int = 1, store: OnlineStore | None = None) -> Ask:
     """Raises Lost where a stage of it is lost."""
-    usual = Recipe()
-    sizes = {source: factor * size for source, size in usual.sizes.items()}
-    declared = declaration(replace(usual, sizes=sizes, candidates=factor * usual.candidates))
+    declared = default().with_limits(lambda _, limit: factor * limit).declaration()
     config = ServeConfig(bundle="shaped", budgets=inputs.PATIENT, cache=CacheConfig(items=0))
     engine = compose(replace(world.bundle, declaration=declared), store or world.store(), config)
 
@@ -192,7 +189,7 @@ def _far(median: Callable[[Ask, Sequence[Query]], Arm], base: Shaped, catalogues
     """The sources that need no dense model, each alone."""
     rng = np.random.default_rng(0)
     axes: dict[str, dict[int, Arm]] = {"items, two-tower alone": {}, "items, popular alone": {}}
-    width, limits = base.bundle.schema.user_width, Recipe().sizes
+    width, limits = base.bundle.schema.user_width, default().sizes
     for items in catalogues:
         eligible = _everything(items)
         models = BaseModels(_two_tower(base, items, rng), {}, _statistics(items, rng))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from features.store import OnlineStore
 from serving.build import STAGES, Placement, compose
 from serving.config import Budgets, CacheConfig, ServeConfig, Traffic
 from serving.deployments.stage_client import Outcome, StageClient, Stages
@@ -67,7 +68,10 @@ class Wire:
 
 
 async def apart(
-    config: ServeConfig, *groups: Stages, runtime: RuntimeName = RuntimeName.ONNX
+    config: ServeConfig,
+    *groups: Stages,
+    runtime: RuntimeName = RuntimeName.ONNX,
+    store: OnlineStore | None = None,
 ) -> tuple[Engine, list[Wire]]:
     """An engine whose stages of these groups run on replicas, and the wires to them."""
     wires = []
@@ -87,7 +91,8 @@ async def apart(
         }
 
     here = [stage for stage in STAGES if all(stage not in stages for stages in groups)]
-    return compose(bundle, small().store(), config, placement=Placement(here, elsewhere=elsewhere)), wires
+    placement = Placement(here, elsewhere=elsewhere)
+    return compose(bundle, store or small().store(), config, placement=placement), wires
 
 
 def queries(count: int = 5, timeout_s: float = 60.0) -> list[Query]:

@@ -165,3 +165,23 @@ def test_fit_blend_and_round_trip() -> None:
 def test_a_source_that_retrieved_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="retrieved nothing"):
         fit_calibration(np.empty(0, np.float32), np.empty(0, bool))
+
+
+def test_a_source_whose_hits_nobody_has_counted_is_kept_by_its_quota_alone() -> None:
+    known = (np.array([2.0, 1.0], np.float32), np.array([True, False]))
+    blend = fit_blend({"known": known}, {"known": 0, "own": 1})
+    assert set(blend.names) == {"known", "own"}
+    scored = {
+        "known": (Ragged.of([np.array([4, 5], np.int32)], np.int32), np.array([2.0, 1.0], np.float32)),
+        "own": (
+            Ragged.of([np.array([9, 5, 1], np.int32)], np.int32),
+            np.array([50.0, 40.0, 30.0], np.float32),
+        ),
+    }
+    items, probability, bits = blend.blend(scored, 2)
+    alone, before, _ = blend.blend({"known": scored["known"]}, 2)
+    assert set(items.values.tolist()) == {4, 9}
+    assert items.values[0] == alone.values[0] == 4
+    assert probability[0] == before[0]
+    assert probability[1] == 0
+    assert bits.tolist() == [1 << blend.names.index("known"), 1 << blend.names.index("own")]

@@ -11,7 +11,7 @@ from loadtests.bench.result import Spread
 from loadtests.bench.shapes import shaped
 from loadtests.bench.suites import scale
 from loadtests.bench.suites.scale import Lost, section
-from training.recipe import Recipe
+from training.recipe import default
 
 seconds = st.lists(st.floats(1e-5, 1), min_size=3, max_size=3).map(lambda values: Spread(tuple(values)))
 
@@ -56,7 +56,7 @@ def test_candidates_grow_with_the_factor(factor: int, monkeypatch: pytest.Monkey
         for stage in bundle.declaration.pipelines["recommend"].stages
         if "limit" in stage.options
     }
-    usual = Recipe()
+    usual = default()
     assert limits == {name: factor * size for name, size in usual.sizes.items()} | {
         "calibrated": factor * usual.candidates
     }

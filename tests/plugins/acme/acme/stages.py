@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import PositiveInt
 
+from acme.picks import Picks
 from serving.batch import Candidates, Queries
 from serving.eligibility import Eligibility
 from serving.parts import Options, Parts
 from serving.types import Mask
-from training.models.ragged import Ragged
+from training.models.ragged import Ragged, heads, splits
 from training.spec import PipelineSpec, StageSpec
-
-from acme.picks import Picks
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,10 @@ class PicksSource:
     limit: int
     name: str
     personal: ClassVar[bool] = False
+    MODELS: ClassVar[tuple[str, ...]] = ("picks",)
 
     class Settings(Options):
-        limit: int
+        limit: PositiveInt
 
     @classmethod
     def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> PicksSource:
@@ -41,7 +42,9 @@ class PicksSource:
     def retrieve(self, queries: Queries) -> Candidates:
         every = Ragged.of([self.picks.item_index] * len(queries), np.int32)
         weight = np.tile(self.picks.weight, len(queries))
-        return Candidates.of(every, weight).keep(self.eligibility.of(queries).allows(every))
+        shown = Candidates.of(every, weight).keep(self.eligibility.of(queries).allows(every))
+        first = heads(shown.row_splits, self.limit)
+        return shown.pick(first, splits(np.minimum(shown.lengths, self.limit)))
 
 
 class FamilyFilter:

@@ -1,0 +1,68 @@
+"""How the built-in kinds of models are fitted: what each takes in a recipe, and its fit.
+
+Those of single events have `fit(data, events, options)`, as a kind of another package has. The two-tower is
+fitted by workers on Ray (`training.loop`), the blend and the ranker from ranking lists
+(`training.candidates`): here is what they take. torch is imported by a fit alone, so that a recipe is
+checked in milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from training.bundle import Component
+from training.models.arrays import Int64
+from training.models.linear import LinearItemModel
+from training.models.statistics import ItemStatistics
+from training.spec import Options
+
+if TYPE_CHECKING:
+    from training.dataset import Dataset
+
+
+class TwoTower:
+    class Settings(Options):
+        epochs: PositiveInt
+        batch: PositiveInt
+        learning_rate: PositiveFloat
+        weight_decay: NonNegativeFloat
+        warmup: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Ease:
+    class Settings(Options):
+        half_life: PositiveFloat
+
+    @staticmethod
+    def fit(data: Dataset, events: Int64, options: Settings) -> Component:
+        from training.fit.linear import fit_ease
+
+        known = data.subset(events)
+        weights = fit_ease(known.offsets, known.item_index, data.n_items)
+        return LinearItemModel.of(weights, options.half_life).to_component()
+
+
+class Sequential:
+    Settings = Ease.Settings
+
+    @staticmethod
+    def fit(data: Dataset, events: Int64, options: Ease.Settings) -> Component:
+        from training.fit.linear import fit_sequential
+
+        known = data.subset(events)
+        weights = fit_sequential(known.offsets, known.item_index, data.n_items)
+        return LinearItemModel.of(weights, options.half_life).to_component()
+
+
+class Statistics:
+    @staticmethod
+    def fit(data: Dataset, events: Int64, options: Options) -> Component:
+        known = data.subset(events)
+        statistics = ItemStatistics.from_events(known.item_index, known.value, known.timestamp, data.n_items)
+        return statistics.to_component()
+
+
+class FromLists:
+    """What learns from ranking lists takes nothing in a recipe; quotas are the sources'."""

@@ -1,0 +1,160 @@
+"""Every model of a recipe, fitted on one data set in the order in which they need each other.
+
+1. What learns from events, a kind of another package included.
+2. Two-towers, on Ray; of base models also ones without each user's newest training events ("held").
+3. From lists of what the held ones retrieve there: the ranker, and the calibration of the sources.
+
+The served base models ("serving") are fitted from scratch on all training events, not trained further: scores
+of a network trained further are distributed otherwise than those the ranker learned to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from training.bundle import Component
+from training.candidates import build_lists
+from training.data.manifest import DataError
+from training.dataset import Dataset
+from training.fit.linear import CatalogueTooLargeError
+from training.fit.ranker import fit_ranker
+from training.loop import Inputs, Weights
+from training.models.arrays import Int64
+from training.models.scores import BaseModels
+from training.models.two_tower.estimator import scorer
+from training.models.two_tower.model import TwoTowerScorer
+from training.models.two_tower.network import TwoTower, TwoTowerSettings
+from training.offline import OfflineRecommender
+from training.recipe import Recipe
+from training.recipe_check import FROM_LISTS
+from training.registry import ESTIMATORS, MODELS
+
+HELD, SERVING = "held", "serving"
+"""The two stages, and the names of their two-towers."""
+
+REFITTED = ("ease", "sequential")
+"""Kinds that the ranker must read as of models which have not seen its events. Statistics are as of the day
+before an event in any case."""
+
+OFFLINE = {"nearest", "best", "popular", "calibrated", "duplicate", "eligible"}
+OFFLINE |= {"ranking_features", "additive", "mmr", "additive_terms"}
+"""Kinds of stages whose arithmetic `training.offline` has."""
+
+Towers = Callable[[Inputs], Mapping[str, Weights]]
+"""Trains the two-towers of `Inputs.jobs`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Attributes:
+    components: of every model of the recipe.
+    offline: the pipeline `recommend` without serving; None where only serving has some stage of it.
+    """
+
+    components: Mapping[str, Component]
+    offline: OfflineRecommender | None
+
+
+def fit_models(data: Dataset, recipe: Recipe, towers: Towers, begin: Callable[[str], None]) -> Fitted:
+    """Args:
+    begin: called with the name of each part as it begins.
+
+    Raises:
+        DataError: there is nothing to learn from, or a kind of another package cannot be fitted.
+        CatalogueTooLargeError: as its name says.
+    """
+    begin("models of events")
+    of_events = [name for name, of in recipe.models.items() if hasattr(ESTIMATORS.find(of.kind), "fit")]
+    made = {name: _fitted(name, recipe, data, data.train) for name in of_events}
+    older, newest = data.hold_out(recipe.hold)
+    listed = any(model.kind in FROM_LISTS for model in recipe.models.values())
+    stages = {HELD: older, SERVING: data.train} if listed else {SERVING: data.train}
+    tower = recipe.named("two_tower")
+    if tower is None:
+        return Fitted(made, None)
+    begin("two-towers")
+    given = two_tower_inputs(data, _examples(data, stages, newest))
+    weights = towers(given)
+    trained = {stage: _scorer(given, weights[stage]) for stage in stages}
+    made[tower] = trained[SERVING].to_component()
+    if not listed:
+        return Fitted(made, None)
+    begin("ranking lists")
+    refitted = {
+        name: _fitted(name, recipe, data, older) for name in of_events if recipe.models[name].kind in REFITTED
+    }
+    lists = build_lists(_base(recipe, trained[HELD], {**made, **refitted}), data, newest, recipe)
+    begin("ranker")
+    with _one_thread():
+        ranker = fit_ranker(lists.ranking, seed=recipe.seed)
+    blend = lists.fit_blend(recipe.quotas)
+    for kind, model in (("additive", ranker), ("calibrated_blend", blend)):
+        if name := recipe.named(kind):
+            made[name] = model.to_component()
+    whole = {"calibrated", "additive"} <= (kinds := {each.kind for each in recipe.pipelines.recommend.stages})
+    if not whole or not kinds <= OFFLINE:
+        return Fitted(made, None)
+    return Fitted(made, OfflineRecommender(_base(recipe, trained[SERVING], made), blend, ranker, recipe))
+
+
+def two_tower_inputs(data: Dataset, jobs: Mapping[str, Int64]) -> Inputs:
+    """Of an item the tower reads what it is, not how it fares: statistics as of today would tell the network
+    about its training events' future, and the ranker has them as of each event."""
+    return Inputs(data.events.offsets, data.events.item_index, data.user_features, data.item_profiles, jobs)
+
+
+def _fitted(name: str, recipe: Recipe, data: Dataset, events: Int64) -> Component:
+    kind = recipe.models[name].kind
+    try:
+        made: Component = ESTIMATORS.find(kind).fit(data, events, recipe.options(name))
+    except (DataError, CatalogueTooLargeError):
+        raise
+    except Exception as error:
+        if (provider := ESTIMATORS.provider(kind)) is None:
+            raise
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise DataError(f"model {name}: {kind} of {provider} cannot be fitted ({why})") from error
+    return made
+
+
+def _examples(data: Dataset, stages: Mapping[str, Int64], newest: Int64) -> dict[str, Int64]:
+    """What the two-tower of each stage learns from.
+
+    Raises:
+        DataError: a stage, or the ranker, which learns from `newest`, would have nothing.
+    """
+    examples = {stage: data.examples(events) for stage, events in stages.items()}
+    if not all(map(len, (*examples.values(), newest))):
+        raise DataError(
+            "fewer than two users have two interactions beside the last two, which are kept for validation "
+            "and test: nothing shows what goes with what; give longer histories"
+        )
+    return examples
+
+
+def _base(recipe: Recipe, tower: TwoTowerScorer, made: Mapping[str, Component]) -> BaseModels:
+    kinds = ("ease", "sequential", "item_statistics")
+    components = {kind: made[name] for kind in kinds if (name := recipe.named(kind))}
+    return BaseModels.of(tower, *(MODELS.find(kind).from_component(components[kind]) for kind in kinds))
+
+
+def _scorer(given: Inputs, weights: Weights) -> TwoTowerScorer:
+    tower = TwoTower(TwoTowerSettings(), given.item_features, given.user_features.shape[1])
+    tower.load_state_dict(weights)
+    return scorer(tower)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Steps on a few hundred weights are too small to share: on two busy cores two threads took five times as
+    long as one, waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
