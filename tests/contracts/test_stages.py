@@ -89,7 +89,7 @@ Factory = Callable[[World], T]
 
 
 def of_model(name: str) -> Factory[Source]:
-    return lambda world: ModelSource(name, world.small.models, world.eligibility, limit=10)
+    return lambda world: ModelSource(name, name, world.small.models, world.eligibility, limit=10)
 
 
 QUERY_HYDRATORS: list[Factory[QueryHydrator]] = [

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from features import rows as rows_module
 from features.memory_store import MemoryOnlineStore
-from serving import filters
+from serving import eligibility
 from serving.build import compose
 from serving.config import ServeConfig
 from serving.past import past
@@ -175,7 +175,7 @@ def test_training_and_serving_agree_on_what_may_be_shown(
     with history_length(length):
         served = Served.of(events, feedback)
         query = served.hydrated()
-    assert set(filters.hidden(query).tolist()) == hidden(events, feedback, feedback.seen)
+    assert set(eligibility.hidden(query).tolist()) == hidden(events, feedback, feedback.seen)
 
 
 def dataset_of(events: Sequence[Event], feedback: Feedback) -> Dataset:

@@ -36,9 +36,9 @@ moments = st.integers(-10, 800).map(lambda days: WORLD.now + 86_400 * (days - 79
 
 def recommending(limit: int) -> tuple[Source, ...]:
     return (
-        ModelSource("two_tower", MODELS, ELIGIBILITY, limit),
-        ModelSource("ease", MODELS, ELIGIBILITY, limit),
-        ModelSource("sequential", MODELS, ELIGIBILITY, limit),
+        ModelSource("two_tower", "two_tower", MODELS, ELIGIBILITY, limit),
+        ModelSource("ease", "ease", MODELS, ELIGIBILITY, limit),
+        ModelSource("sequential", "sequential", MODELS, ELIGIBILITY, limit),
         PopularSource(MODELS.statistics, ELIGIBILITY, limit),
     )
 
@@ -102,7 +102,7 @@ def test_an_exact_index_brings_what_scoring_everything_brings(several: list[Quer
         return
     index = ExactIndex(MODELS.two_tower.item_vectors)
     found = VectorSource("two_tower", MODELS, index, ELIGIBILITY, limit).retrieve(asked)
-    expected = ModelSource("two_tower", MODELS, ELIGIBILITY, limit).retrieve(asked)
+    expected = ModelSource("two_tower", "two_tower", MODELS, ELIGIBILITY, limit).retrieve(asked)
     assert found.row_splits.tolist() == expected.row_splits.tolist()
     np.testing.assert_allclose(found.retrieval_score, expected.retrieval_score, rtol=1e-4, atol=1e-4)
 
