@@ -71,8 +71,8 @@ class Manifest:
             raw = json.loads(text)
             if raw["format"] != FORMAT:
                 raise BundleError(
-                    f"{where} has bundle format {raw['format']}, this version reads {FORMAT}; run "
-                    "`marquee train` to make a bundle of this one"
+                    f"{where} has bundle format {raw['format']}, this version reads {FORMAT}: run "
+                    "`marquee train` to make a new one"
                 )
             first, last = raw["data_window"]
             manifest = Manifest(

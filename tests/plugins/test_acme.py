@@ -30,6 +30,11 @@ def blocks(kind: str) -> list[str]:
     return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
+def lines(text: str) -> str:
+    """Those that say something, each from its first letter."""
+    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
+
+
 def with_what_the_page_adds(folder: Path) -> Path:
     """The recipe that ships, with the page's model, and its stages after those of their roles."""
     recipe = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
@@ -148,7 +153,9 @@ def test_a_recipe_that_names_it_is_refused_by_its_kind_where_it_is_not(
 
 @pytest.mark.parametrize("kind", ["python", "toml"])
 def test_the_page_shows_the_files_as_they_are(kind: str) -> None:
-    files = [path.read_text(encoding="utf-8") for path in ACME.rglob("*") if path.suffix in (".py", ".toml")]
-    shown = blocks(kind)
+    """But for how far they are indented."""
+    suffix = ".py" if kind == "python" else ".toml"
+    files = [lines(path.read_text(encoding="utf-8")) for path in ACME.rglob(f"*{suffix}")]
+    shown = [lines(block) for block in blocks(kind)]
     assert shown
     assert [block for block in shown if not any(block in text for text in files)] == []

@@ -38,7 +38,7 @@ MANIFEST = Manifest(
 )
 COMPONENT = Component({"half_life": 6.0, "names": ["a"]}, {"weights": np.eye(3, dtype=np.float32)[:, ::-1]})
 
-DECLARATION = Declaration(components={"ease": ComponentSpec(kind="linear")}, pipelines={})
+DECLARATION = Declaration(components={"ease": ComponentSpec(kind="ease")}, pipelines={})
 
 Write = Callable[..., Path]
 
@@ -139,8 +139,9 @@ def test_a_damaged_bundle_is_refused_and_not_taken_for_up_to_date(
         ("{", "cannot be read"),
         ("[]", "cannot be read"),
         ('{"format": 99}', "format 99"),
-        ('{"format": 2}', "format 2, this version reads 3; train again"),
-        ('{"format": 3}', "cannot be read"),
+        ('{"format": 2}', "format 2, this version reads 4: run `marquee train`"),
+        ('{"format": 3}', "format 3, this version reads 4: run `marquee train`"),
+        ('{"format": 4}', "cannot be read"),
         (None, "is missing"),
     ],
 )
