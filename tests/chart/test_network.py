@@ -1,5 +1,6 @@
 """NetworkPolicies, evaluated: everything is denied first, and nobody outside reaches Ray's control plane."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.chart.rendering import REQUIRED, Chart, Object
 DASHBOARD, CONTROL_STORE, CLIENT, SERVE = 8265, 6379, 10001, 8000
 ANYBODY: dict[str, Any] = {}
 """A peer that everybody is: a rule without `from`."""
+BLOCK = {"ipBlock": {"cidr": "10.0.0.0/8"}}
 RELEASE = {"app.kubernetes.io/instance": "marquee"}
 
 
@@ -142,6 +144,28 @@ def test_nothing_that_leads_inside_names_another_port_than_serving(objects: list
         if each["kind"] == "Service":
             assert each["spec"].get("type", "ClusterIP") == "ClusterIP"
             assert DASHBOARD not in [port["port"] for port in each["spec"]["ports"]]
+
+
+TRITON = ("--set=config.runtimes.triton.address=triton.models:9001",)
+
+
+@pytest.mark.parametrize(
+    "runtime", ["replicas.ingress.runtime", "replicas.groups.a.runtime", "replicas.groupDefaults.runtime"]
+)
+def test_workers_reach_triton_where_a_deployment_computes_there(chart: Chart, runtime: str) -> None:
+    group = "--set=replicas.groups.a.stages={retrieval}"
+    peers = f"--set-json=networkPolicy.tritonTo={json.dumps([BLOCK])}"
+
+    def ways(*flags: str) -> list[dict[str, Any]]:
+        """Egress of a worker to the server's port."""
+        objects = chart.objects(*REQUIRED, group, peers, *TRITON, *flags)
+        [worker] = [pod for pod in all_pods(objects) if "workerGroupSpecs" in pod.where]
+        rules = [rule for spec in policies(objects, worker.labels, "Egress") for rule in spec["egress"]]
+        return [rule for rule in rules if {"protocol": "TCP", "port": 9001} in (rule.get("ports") or [])]
+
+    [rule] = ways(f"--set={runtime}=triton")
+    assert rule["to"] == [BLOCK]
+    assert ways() == []
 
 
 def test_a_hole_is_found(chart: Chart) -> None:

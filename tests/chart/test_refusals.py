@@ -75,6 +75,10 @@ TOGETHER = {
         ),
         "replicas.groups.a.num_gpus is above 0 with runtime onnx, which uses no GPU: set runtime to torch",
     ),
+    "a network on a server that is not named": (
+        ("--set=replicas.ingress.runtime=triton",),
+        "replicas.ingress.runtime is triton without a server: set config.runtimes.triton.address",
+    ),
     "a group smaller at most than at least": (
         (
             "--set=replicas.groups.a.stages={ranking}",

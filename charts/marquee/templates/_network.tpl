@@ -84,3 +84,13 @@ matchExpressions:
 {{- include "marquee.rule" (list "to" $.Values.networkPolicy.tracingTo (include "marquee.portOf" .)) }}
 {{- end }}
 {{- end -}}
+
+{{/* Egress to the Triton server, where one computes the networks of a deployment. */}}
+{{- define "marquee.toTriton" -}}
+{{- $used := dict -}}
+{{- range (include "marquee.deployments" . | fromJson).deployments -}}{{- $_ := set $used .size.runtime true -}}{{- end -}}
+{{- if hasKey $used "triton" }}
+{{- $address := dig "runtimes" "triton" "address" "" .Values.config -}}
+{{- include "marquee.rule" (list "to" .Values.networkPolicy.tritonTo (regexFind "[0-9]+$" $address)) }}
+{{- end }}
+{{- end -}}

@@ -50,6 +50,9 @@
 {{- if and (gt (float64 $size.num_gpus) 0.0) (ne $size.runtime "torch") -}}
 {{- $faults = append $faults (printf "%s.num_gpus is above 0 with runtime %s, which uses no GPU: set runtime to torch" .at $size.runtime) -}}
 {{- end -}}
+{{- if and (eq $size.runtime "triton") (not (dig "runtimes" "triton" "address" "" $v.config)) -}}
+{{- $faults = append $faults (printf "%s.runtime is triton without a server: set config.runtimes.triton.address to the host:port of its gRPC endpoint" .at) -}}
+{{- end -}}
 {{- if gt (int $size.autoscaling_config.min_replicas) (int $size.autoscaling_config.max_replicas) -}}
 {{- $faults = append $faults (printf "%s.autoscaling_config: min_replicas is above max_replicas" .at) -}}
 {{- end -}}
