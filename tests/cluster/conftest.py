@@ -133,13 +133,18 @@ SMALL = (
     "head.resources.requests.cpu=300m",
     "head.resources.requests.memory=1500Mi",
     "head.resources.limits.memory=1500Mi",
+    "replicas.ingress.num_cpus=0.8",
     "replicas.ingress.autoscaling_config.min_replicas=2",
     "replicas.ingress.autoscaling_config.max_replicas=2",
+    "replicas.groups.rerank.stages={diversity}",
+    "replicas.groups.rerank.num_cpus=0.2",  # beside an ingress on a worker's core
+    "replicas.groups.rerank.autoscaling_config.min_replicas=1",
+    "replicas.groups.rerank.autoscaling_config.max_replicas=1",
     "ray.autoscaler.idleTimeoutSeconds=60",
     "monitoring.enabled=false",
     "monitoring.dashboards.enabled=false",
 )
-"""Settings of a release that bears the loss of a worker and fits three small nodes twice."""
+"""Settings that bear the loss of a worker, have a stage in a group, and fit three small nodes twice."""
 
 
 @pytest.fixture(scope="session")

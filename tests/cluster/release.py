@@ -6,6 +6,7 @@ Does not belong here: requests to it (`client`).
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tomllib
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from tests.cluster.kube import Object, items, read
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "marquee"
+FRACTION = re.compile(r"=\d+\.\d+$")
+"""A setting that Helm's `--set` would take for a text."""
 HELM_S = 1_200.0
 """Seconds after which a Helm command counts as hanging; each has a `--timeout` below."""
 
@@ -84,8 +87,11 @@ class Release:
 
     def _chart(self, settings: tuple[str, ...]) -> list[str]:
         repository, tag = image()
-        sets = (f"image.repository={repository}", f"image.tag={tag}", *settings)
-        return [str(CHART), "--values", str(self.values), *(word for one in sets for word in ("--set", one))]
+        made = ["--set", f"image.repository={repository}", "--set", f"image.tag={tag}"]
+        made += [
+            word for one in settings for word in ("--set-json" if FRACTION.search(one) else "--set", one)
+        ]
+        return [str(CHART), "--values", str(self.values), *made]
 
     @staticmethod
     def _waits(wait: bool, timeout: str) -> list[str]:
