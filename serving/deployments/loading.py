@@ -88,16 +88,16 @@ def pickled_in_c(groups: Groups) -> Groups:
 class EngineLoader:
     """Attributes:
     groups: the stages that run elsewhere.
-    workers: the threads of all the others.
     deploying: whether the application is still being deployed, so that their replicas are to be expected.
+    workers: the threads of all other stages.
     """
 
     config: ServeConfig
     groups: Groups
     redis_url: str
     recorder: Recorder
-    workers: WorkerThreads = field(default_factory=WorkerThreads)
     deploying: Callable[[], Awaitable[bool]] = _never
+    workers: WorkerThreads = field(default_factory=WorkerThreads)
     _store: tuple[str, OnlineStore] | None = field(default=None, repr=False)
 
     @cached_property

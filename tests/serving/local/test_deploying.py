@@ -16,7 +16,6 @@ def test_a_machine_too_busy_for_ray_is_no_defect(monkeypatch: pytest.MonkeyPatch
         raise Exception("The current node timed out during startup.\nThe GCS has become overloaded.")
 
     monkeypatch.setattr(deploying, "lasting_ray", slow)
-    monkeypatch.setattr(deploying, "_import_serve", lambda: None)
     answer = obey(json.dumps({"step": "start_ray", "folder": "/tmp", "port": 1, "num_gpus": None}))
     assert list(answer) == ["failed"]
     assert answer["failed"].startswith(
