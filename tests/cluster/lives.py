@@ -66,6 +66,17 @@ def whole(release: Release, workers_wanted: int) -> str:
     return name
 
 
+def lacks_image(release: Release) -> bool:
+    """Whether a head cannot have its image."""
+    reasons = {
+        container["state"].get("waiting", {}).get("reason")
+        for pod in release.pods("head")
+        for kind in ("initContainerStatuses", "containerStatuses")
+        for container in pod["status"].get(kind, [])
+    }
+    return bool(reasons & {"ErrImagePull", "ImagePullBackOff"})
+
+
 def everything(release: Release) -> list[str]:
     """kind/name of all objects that the release, or KubeRay for it, has in the namespace, but for events."""
     listed = kubectl("api-resources", "--namespaced", "--verbs=list,delete", "--output=name").split()

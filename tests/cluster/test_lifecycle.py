@@ -12,7 +12,17 @@ from tests.cluster.bundles import USERS
 from tests.cluster.client import Count
 from tests.cluster.conftest import SMALL, Living
 from tests.cluster.kube import Object, kubectl, read, ready, until
-from tests.cluster.lives import SETTLED_S, bounds, clusters, owners_of_spec, serving, settled, whole, workers
+from tests.cluster.lives import (
+    SETTLED_S,
+    bounds,
+    clusters,
+    lacks_image,
+    owners_of_spec,
+    serving,
+    settled,
+    whole,
+    workers,
+)
 from tests.cluster.release import image
 
 RATE = 20.0
@@ -126,24 +136,13 @@ def test_a_bad_image_takes_nothing_away_and_one_leaves_it_again(living: Living) 
     with unnoticed(living):
         release.upgrade(*SMALL, CLAIM, "image.tag=nonsense", wait=False)
         until("a second cluster", lambda: len(clusters(release)) == 2, SETTLED_S)
-        until("a pod whose image is not there", lambda: waiting(living), SETTLED_S)
+        until("a pod whose image is not there", lambda: lacks_image(release), SETTLED_S)
         assert serving(release) == before
         release.upgrade(*SMALL, CLAIM, wait=False)
         settled(release, 2)  # the one before, or the second with an image that is there
     status = read("rayservice", release.namespace, release.name)["status"]
     upgrading = {each["type"]: each["status"] for each in status["conditions"]}["UpgradeInProgress"]
     assert upgrading == "False"
-
-
-def waiting(living: Living) -> bool:
-    """Whether a head waits for an image."""
-    reasons = {
-        container["state"].get("waiting", {}).get("reason")
-        for pod in living.release.pods("head")
-        for kind in ("initContainerStatuses", "containerStatuses")
-        for container in pod["status"].get(kind, [])
-    }
-    return bool(reasons & {"ErrImagePull", "ImagePullBackOff"})
 
 
 def test_an_upgrade_that_needs_new_pods_is_noticed_by_nobody(living: Living) -> None:

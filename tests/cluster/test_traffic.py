@@ -13,8 +13,8 @@ import pytest
 
 from tests.cluster.bundles import USERS, put_bundle
 from tests.cluster.conftest import SMALL, Living, marquee
-from tests.cluster.kube import Object, items, kubectl, read, ready, until
-from tests.cluster.lives import SETTLED_S, clusters, serving, settled
+from tests.cluster.kube import Object, items, kubectl, read, until
+from tests.cluster.lives import SETTLED_S, clusters, lacks_image, serving, settled
 from tests.cluster.release import image
 from training.bundle import read_bundle, write_bundle
 
@@ -186,13 +186,13 @@ def test_a_rollback_during_an_upgrade_that_cannot_finish_reaches_everybody(
     living: Living, versions: dict[str, str]
 ) -> None:
     release = living.release
-    before = serving(release)
+    before = settled(release, 2)  # an upgrade of the test before may be on its way
     begin(living, NEXT, "--steps", "50:3000s", "--window", "600s")
     until("the step in place", lambda: status(living)["rollout"]["since"], TAKEN_S)
     release.upgrade(*SMALL, CLAIM, "image.tag=nonsense", wait=False)
     try:
         until("a second cluster", lambda: len(clusters(release)) == 2, SETTLED_S)
-        until("its head without an image", lambda: stuck(living), SETTLED_S)
+        until("its head without an image", lambda: lacks_image(release), SETTLED_S)
         assert answered(living) == set(versions.values())
         code, documents = rollout(living, "rollback")
         assert (code, documents[-1]["phase"]) == (0, "RolledBack")
@@ -201,14 +201,6 @@ def test_a_rollback_during_an_upgrade_that_cannot_finish_reaches_everybody(
     finally:
         release.upgrade(*SMALL, CLAIM, wait=False)
         settled(release, 2)
-
-
-def stuck(living: Living) -> bool:
-    return any(
-        not ready(pod) and "waiting" in container["state"]
-        for pod in living.release.pods("head")
-        for container in pod["status"].get("containerStatuses", [])
-    )
 
 
 def test_a_text_that_is_no_traffic_takes_nothing_away(living: Living, versions: dict[str, str]) -> None:
