@@ -94,7 +94,7 @@ def test_an_answer_from_the_cache_is_looked_for_once_wherever_the_row_was() -> N
     for memory in (frozenset[str](), frozenset({"ann"})):
         rows, cache = Rows(memory=memory), LatestAnswers(CacheConfig())
         bench = healthy().broken(query_hydrator=rows, cache=cache)
-        bench.counts.cache = looked.append  # type: ignore[method-assign]
+        bench.counts.cache = looked.append  # type: ignore[method-assign]  # a recorder that keeps
         first, second = (bench.ask(user_id="ann") for _ in range(2))
         assert set(second.timings_ms) == {"features", "cache"} < set(first.timings_ms)
         assert len(rows.reads) == (0 if memory else 2)
