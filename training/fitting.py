@@ -13,15 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from training.bundle import Component
-from training.candidates import build_lists
+from training.candidates import Lists, build_lists
 from training.data.manifest import DataError
 from training.dataset import Dataset
 from training.fit.linear import CatalogueTooLargeError
-from training.fit.ranker import fit_ranker
 from training.loop import Inputs, Weights
 from training.models.arrays import Int64
 from training.models.scores import BaseModels
@@ -30,7 +30,7 @@ from training.models.two_tower.model import TwoTowerScorer
 from training.models.two_tower.network import TwoTower, TwoTowerSettings
 from training.offline import OfflineRecommender
 from training.recipe import Recipe
-from training.recipe_check import FROM_LISTS
+from training.recipe_check import from_lists
 from training.registry import ESTIMATORS, MODELS
 
 HELD, SERVING = "held", "serving"
@@ -41,7 +41,7 @@ REFITTED = ("ease", "sequential")
 before an event in any case."""
 
 OFFLINE = {"nearest", "best", "popular", "calibrated", "duplicate", "eligible"}
-OFFLINE |= {"ranking_features", "additive", "mmr", "additive_terms"}
+OFFLINE |= {"ranking_features", "ranker", "mmr", "ranker_terms"}
 """Kinds of stages whose arithmetic `training.offline` has."""
 
 Towers = Callable[[Inputs], Mapping[str, Weights]]
@@ -71,8 +71,8 @@ def fit_models(data: Dataset, recipe: Recipe, towers: Towers, begin: Callable[[s
     of_events = [name for name, of in recipe.models.items() if hasattr(ESTIMATORS.find(of.kind), "fit")]
     made = {name: _fitted(name, recipe, data, data.train) for name in of_events}
     older, newest = data.hold_out(recipe.hold)
-    listed = any(model.kind in FROM_LISTS for model in recipe.models.values())
-    stages = {HELD: older, SERVING: data.train} if listed else {SERVING: data.train}
+    of_lists = [name for name, of in recipe.models.items() if from_lists(of.kind)]
+    stages = {HELD: older, SERVING: data.train} if of_lists else {SERVING: data.train}
     tower = recipe.named("two_tower")
     if tower is None:
         return Fitted(made, None)
@@ -81,7 +81,7 @@ def fit_models(data: Dataset, recipe: Recipe, towers: Towers, begin: Callable[[s
     weights = towers(given)
     trained = {stage: _scorer(given, weights[stage]) for stage in stages}
     made[tower] = trained[SERVING].to_component()
-    if not listed:
+    if not of_lists:
         return Fitted(made, None)
     begin("ranking lists")
     refitted = {
@@ -90,14 +90,14 @@ def fit_models(data: Dataset, recipe: Recipe, towers: Towers, begin: Callable[[s
     lists = build_lists(_base(recipe, trained[HELD], {**made, **refitted}), data, newest, recipe)
     begin("ranker")
     with _one_thread():
-        ranker = fit_ranker(lists.ranking, seed=recipe.seed)
-    blend = lists.fit_blend(recipe.quotas)
-    for kind, model in (("additive", ranker), ("calibrated_blend", blend)):
-        if name := recipe.named(kind):
-            made[name] = model.to_component()
-    whole = {"calibrated", "additive"} <= (kinds := {each.kind for each in recipe.pipelines.recommend.stages})
-    if not whole or not kinds <= OFFLINE:
+        learned = {name: _learned(name, recipe, lists) for name in of_lists}
+    made |= {name: model.to_component() for name, model in learned.items()}
+    recommend = recipe.pipelines.recommend
+    kinds = {stage.kind for stage in recommend.stages}
+    if not {"calibrated", "ranker"} <= kinds <= OFFLINE:
         return Fitted(made, None)
+    [blender], [scorer] = recommend.of("blender"), recommend.of("scorer")
+    blend, ranker = learned[blender.models["blend"]], learned[scorer.models["ranker"]]
     return Fitted(made, OfflineRecommender(_base(recipe, trained[SERVING], made), blend, ranker, recipe))
 
 
@@ -108,9 +108,27 @@ def two_tower_inputs(data: Dataset, jobs: Mapping[str, Int64]) -> Inputs:
 
 
 def _fitted(name: str, recipe: Recipe, data: Dataset, events: Int64) -> Component:
+    with _of_its_package(name, recipe):
+        made: Component = _estimator(name, recipe).fit(data, events, recipe.options(name))
+    return made
+
+
+def _learned(name: str, recipe: Recipe, lists: Lists) -> Any:
+    """The model itself: `to_component` gives what is stored of it."""
+    with _of_its_package(name, recipe):
+        return _estimator(name, recipe).fit_lists(lists, recipe.options(name), recipe)
+
+
+def _estimator(name: str, recipe: Recipe) -> type[Any]:
+    return ESTIMATORS.find(recipe.models[name].kind)
+
+
+@contextmanager
+def _of_its_package(name: str, recipe: Recipe) -> Iterator[None]:
+    """What goes wrong in a fit of another package is named as that package's."""
     kind = recipe.models[name].kind
     try:
-        made: Component = ESTIMATORS.find(kind).fit(data, events, recipe.options(name))
+        yield
     except (DataError, CatalogueTooLargeError):
         raise
     except Exception as error:
@@ -118,7 +136,6 @@ def _fitted(name: str, recipe: Recipe, data: Dataset, events: Int64) -> Componen
             raise
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise DataError(f"model {name}: {kind} of {provider} cannot be fitted ({why})") from error
-    return made
 
 
 def _examples(data: Dataset, stages: Mapping[str, Int64], newest: Int64) -> dict[str, Int64]:

@@ -15,7 +15,7 @@ from training.evaluate import Cases
 from training.models.arrays import Float64, Int32
 from training.models.blend import Blend
 from training.models.ragged import Items, Ragged, ranked
-from training.models.ranker import AdditiveRanker
+from training.models.ranker import Ranker
 from training.models.ranking_features import ranking_features
 from training.models.retrieval import Eligible
 from training.models.scores import BaseModels, Scores
@@ -26,7 +26,7 @@ from training.recipe import Recipe
 class OfflineRecommender:
     models: BaseModels
     blend: Blend
-    ranker: AdditiveRanker
+    ranker: Ranker
     recipe: Recipe
     name: str = "marquee"
 

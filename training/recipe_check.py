@@ -21,14 +21,18 @@ BASE = {
 }
 """The base models → their kinds: what ranking lists are made of, and so what is learned from them."""
 
-FROM_LISTS = ("calibrated_blend", "additive")
-"""Kinds that learn from ranking lists."""
+BLEND = "calibrated_blend"
 
-ONCE = (*BASE.values(), *FROM_LISTS)
+ONCE = (*BASE.values(), BLEND)
 """Kinds of which a recipe has one model at most: training has one of each at hand."""
 
 QUOTAS = "calibrated"
 """The kind of blender that keeps quotas."""
+
+
+def from_lists(kind: str) -> bool:
+    """Whether a kind learns from ranking lists. Raises UnknownKindError."""
+    return hasattr(ESTIMATORS.find(kind), "fit_lists")
 
 
 def check(recipe: Recipe, path: Path) -> None:
@@ -48,13 +52,13 @@ def _models(recipe: Recipe, path: Path) -> Iterator[str]:
             yield f"{path}: {key}: no stage of a pipeline names it"
         if model.kind in ONCE and kinds.count(model.kind) > 1:
             yield f"{path}: {key}.kind: two models are of kind {model.kind}, one may be"
-        if model.kind in FROM_LISTS and (lacking := sorted(set(BASE.values()) - set(kinds))):
-            yield (
-                f"{path}: {key}.kind: {model.kind} learns from what base models retrieve, and no model is of "
-                f"kind {', '.join(lacking)}"
-            )
         try:
             MODELS.find(model.kind)
+            if from_lists(model.kind) and (lacking := sorted(set(BASE.values()) - set(kinds))):
+                yield (
+                    f"{path}: {key}.kind: {model.kind} learns from what base models retrieve, and no model "
+                    f"is of kind {', '.join(lacking)}"
+                )
             yield from _options(ESTIMATORS, model.kind, model.options, path, key)
         except UnknownKindError as error:
             yield f"{path}: {key}.kind: {error}"

@@ -88,6 +88,7 @@ MODELS = Registry(
         "item_statistics": "training.models.statistics:ItemStatistics",
         "calibrated_blend": "training.models.blend:Blend",
         "additive": "training.models.ranker:AdditiveRanker",
+        "dcn": "training.models.dcn.model:DcnRanker",
     },
 )
 """Kinds of components. A class has `from_component(component)`, or, where it names a `NETWORK`,
@@ -100,12 +101,14 @@ ESTIMATORS = Registry(
         "ease": "training.fit.kinds:Ease",
         "sequential": "training.fit.kinds:Sequential",
         "item_statistics": "training.fit.kinds:Statistics",
-        "calibrated_blend": "training.fit.kinds:FromLists",
-        "additive": "training.fit.kinds:FromLists",
+        "calibrated_blend": "training.fit.kinds:CalibratedBlend",
+        "additive": "training.fit.kinds:Additive",
+        "dcn": "training.fit.kinds:Dcn",
     },
 )
 """The same kinds, as they are fitted: a class has `Settings`, which a recipe gives, and `fit(data, events,
-options) → Component`. Of another package one class does both."""
+options) → Component`, or `fit_lists(lists, options, recipe)` where it learns from what base models retrieve
+(`training.candidates.Lists`). Of another package one class does both."""
 
 STAGES = Registry(
     "marquee.stages",
@@ -121,9 +124,9 @@ STAGES = Registry(
         "duplicate": "serving.filters:DuplicateFilter",
         "eligible": "serving.filters:EligibleFilter",
         "ranking_features": "serving.columns:RankingHydrator",
-        "additive": "serving.ranking.ranker:AdditiveScorer",
+        "ranker": "serving.ranking.ranker:RankerScorer",
         "mmr": "serving.diversity.mmr:MMRSelector",
-        "additive_terms": "serving.explain.attribution:RankerExplainer",
+        "ranker_terms": "serving.explain.attribution:RankerExplainer",
     },
 )
 """Kinds of stages. A class satisfies the protocol of its role (`serving.stages`) and has `build(spec, parts,

@@ -1,7 +1,7 @@
-"""Reasons that are the score: the additive ranker's own terms, and the history's items behind them.
+"""Reasons that are the score: the ranker's own terms, and the history's items behind them.
 
-The terms of an item and the ranker's bias add up to its score exactly (Lou et al. 2013 on additive models),
-so nothing is estimated and no reason is given that the score does not carry.
+The terms of an item and a constant add up to its score: an additive ranker's curves (Lou et al. 2013), or
+exact Shapley values (`training.models.shapley`). No reason is given that the score does not carry.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from serving.parts import Options, Parts
 from serving.types import Contribution, Explanation, Float32, History, Int32, Mask
 from training.feedback import Feedback
 from training.models.linear import LinearItemModel
-from training.models.ranker import AdditiveRanker
+from training.models.ranker import Ranker
 from training.spec import PipelineSpec, StageSpec
 
 
@@ -43,7 +43,7 @@ class _Anchored:
 
 
 class RankerExplainer:
-    name = "additive_terms"
+    name = "ranker_terms"
     MODELS = (*BASE_MODELS, "ranker")
 
     class Settings(Options):
@@ -64,7 +64,7 @@ class RankerExplainer:
     def __init__(
         self,
         hydrator: RankingHydrator,
-        ranker: AdditiveRanker,
+        ranker: Ranker,
         anchors: dict[str, LinearItemModel],
         titles: tuple[str, ...],
         terms: int,
@@ -105,7 +105,7 @@ class RankerExplainer:
     def _of_one(
         self, history: History, disliked: Int32, items: Int32, values: Float32, contributions: Float32
     ) -> tuple[Explanation, ...]:
-        said = self._anchored(history, disliked, items, values, contributions)
+        said = self._anchored(history, disliked, items, values)
         return tuple(
             self._explain_one(item, values[row], contributions[row], {f: said[f][row] for f in said})
             for row, item in enumerate(items.tolist())
@@ -127,16 +127,16 @@ class RankerExplainer:
         return Explanation(next(plain, None), None, terms)
 
     def _anchored(
-        self, history: History, disliked: Int32, items: Int32, values: Float32, contributions: Float32
+        self, history: History, disliked: Int32, items: Int32, values: Float32
     ) -> dict[str, list[_Anchored | None]]:
         """Family → for each item the event to name: without its term the ranker's score would be lower."""
         high, may = rated_highly(history), nameable(self._feedback, history, disliked)
         said: dict[str, list[_Anchored | None]] = {}
         for family, model in self._anchors.items():
             anchors = strongest_anchors(model, history, items, may)
-            feature = self._ranker.names.index(ANCHOR_FEATURE[family])
-            without = self._ranker.terms(feature, values[:, feature] - anchors.term)
-            carried = (anchors.term > 0) & (without < contributions[:, feature])
+            without = values.copy()
+            without[:, self._ranker.names.index(ANCHOR_FEATURE[family])] -= anchors.term
+            carried = (anchors.term > 0) & (self._ranker.score(without) < self._ranker.score(values))
             said[family] = [
                 _Anchored(int(history.item_index[position]), (RATED if high[position] else CHOSEN)[family])
                 if holds

@@ -1,4 +1,4 @@
-"""The additive ranker as a scorer."""
+"""A ranker of any kind as a scorer."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from serving.columns import rows_of
 from serving.parts import Options, Parts
 from serving.types import Float32, Mask
 from training.bundle import BundleError
-from training.models.ranker import AdditiveRanker
+from training.models.ranker import Ranker
 from training.models.ranking_features import NAMES
 from training.spec import PipelineSpec, StageSpec
 
 
 @dataclass(frozen=True, slots=True)
-class AdditiveScorer:
+class RankerScorer:
     """Is not for users without a history: it was trained on none, and popularity serves them better."""
 
-    ranker: AdditiveRanker
-    name: str = "additive"
+    ranker: Ranker
+    name: str = "ranker"
     MODELS: ClassVar[tuple[str, ...]] = ("ranker",)
     REQUIRES: ClassVar[tuple[str, ...]] = NAMES
 
     @classmethod
-    def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> AdditiveScorer:
+    def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> RankerScorer:
         """Raises BundleError where the ranker reads other columns than the stage requires."""
         Options.of(spec)
-        ranker: AdditiveRanker = parts.model(spec, "ranker")
+        ranker: Ranker = parts.model(spec, "ranker")
         if unknown := sorted(set(ranker.names) - set(spec.requires)):
             raise BundleError(
                 f"stage {spec.name!r}: its ranker reads {', '.join(unknown)}, which the stage does not "

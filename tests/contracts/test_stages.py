@@ -24,7 +24,7 @@ from serving.explain.attribution import RankerExplainer
 from serving.expressions import CatalogueFilter
 from serving.filters import DuplicateFilter, EligibleFilter
 from serving.hydrators import UserHydrator
-from serving.ranking.ranker import AdditiveScorer
+from serving.ranking.ranker import RankerScorer
 from serving.retrieval.blend import CalibratedBlender, Cascade
 from serving.retrieval.index import ExactIndex
 from serving.retrieval.named import NamedItems
@@ -45,8 +45,13 @@ from serving.types import Diversity, Float32, Mask, Query
 from tests.serving import doubles, models
 from training.catalogue import Catalogue
 from training.feedback import Feedback
+from training.models.dcn.estimator import fit_dcn
+from training.models.dcn.model import DcnRanker
+from training.models.dcn.options import DcnOptions
 from training.models.ragged import Ragged
+from training.models.ranker import Ranker
 from training.models.ranking_features import NAMES
+from training.models.ranking_lists import RankingLists
 
 T = TypeVar("T")
 CLOSE = 1e-4
@@ -64,6 +69,13 @@ class World:
     @cached_property
     def small(self) -> models.Small:
         return models.small()
+
+    @cached_property
+    def dcn(self) -> DcnRanker:
+        """A ranker of another kind, of the same features."""
+        features = np.random.default_rng(3).standard_normal((30, 5, len(NAMES)), dtype=np.float32)
+        lists = RankingLists(NAMES, features, np.ones((30, 5), np.bool_))
+        return fit_dcn(lists, DcnOptions(steps=10))
 
     @cached_property
     def columns(self) -> dict[str, Float32]:
@@ -90,6 +102,14 @@ Factory = Callable[[World], T]
 
 def of_model(name: str) -> Factory[Source]:
     return lambda world: ModelSource(name, name, world.small.models, world.eligibility, limit=10)
+
+
+def explains(world: World, ranker: Ranker) -> Explainer:
+    linear = world.small.models.linear
+    anchors = {"together": linear["ease"], "next": linear["sequential"]}
+    return RankerExplainer(
+        RankingHydrator(world.small.models), ranker, anchors, world.catalogue.titles, 3, Feedback()
+    )
 
 
 QUERY_HYDRATORS: list[Factory[QueryHydrator]] = [
@@ -131,7 +151,8 @@ HYDRATORS: list[Factory[Hydrator]] = [
 ]
 SCORERS: list[Factory[Scorer]] = [
     lambda world: doubles.ItemScorer("item", scores=world.vectors[:, 0]),
-    lambda world: AdditiveScorer(world.small.ranker),
+    lambda world: RankerScorer(world.small.ranker),
+    lambda world: RankerScorer(world.dcn),
 ]
 SELECTORS: list[Factory[Selector]] = [
     lambda world: doubles.LastSelector("last"),
@@ -140,17 +161,8 @@ SELECTORS: list[Factory[Selector]] = [
 ]
 EXPLAINERS: list[Factory[Explainer]] = [
     lambda world: doubles.ScoreExplainer("score"),
-    lambda world: RankerExplainer(
-        RankingHydrator(world.small.models),
-        world.small.ranker,
-        {
-            "together": world.small.models.linear["ease"],
-            "next": world.small.models.linear["sequential"],
-        },
-        world.catalogue.titles,
-        terms=3,
-        feedback=Feedback(),
-    ),
+    lambda world: explains(world, world.small.ranker),
+    lambda world: explains(world, world.dcn),
 ]
 
 items = st.lists(st.integers(0, WORLD.n - 1), max_size=15)

@@ -323,7 +323,7 @@ def test_an_answer_is_the_same_from_the_files_as_from_the_models(tmp_path: Path)
 
 
 def test_explanations_add_up_to_the_score_that_is_shown() -> None:
-    every = changed("additive_terms", options={"contributions": 9})
+    every = changed("ranker_terms", options={"contributions": 9})
     engine = compose(every, WORLD.store(), CONFIG)
     answer = asked(engine.recommend, user_id=IDS[KNOWN[2]], explain=True)
     assert answer.shown.score is not None

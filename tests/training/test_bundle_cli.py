@@ -30,7 +30,7 @@ def test_what_a_bundle_is_made_of_is_shown(bundle_dir: Path) -> None:
         build("bundle"), ["bundle", "show", "--bundle", str(bundle_dir)], env={"COLUMNS": "200"}
     )
     assert result.exit_code == 0, result.output
-    for named in (bundle_dir.name, "two_tower.onnx", "Pipeline recommend", "additive_terms", "limit 150"):
+    for named in (bundle_dir.name, "two_tower.onnx", "Pipeline recommend", "ranker_terms", "limit 150"):
         assert named in result.stdout
     assert "requires: nothing beside marquee" in result.stdout
 

@@ -2,8 +2,8 @@
 
 Those of single events have `fit(data, events, options)`, as a kind of another package has. The two-tower is
 fitted by workers on Ray (`training.loop`), the blend and the ranker from ranking lists
-(`training.candidates`): here is what they take. torch is imported by a fit alone, so that a recipe is
-checked in milliseconds.
+(`training.candidates`) by `fit_lists(lists, options, recipe)`, which returns the model itself. torch is
+imported by a fit alone, so that a recipe is checked in milliseconds.
 """
 
 from __future__ import annotations
@@ -14,12 +14,18 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from training.bundle import Component
 from training.models.arrays import Int64
+from training.models.dcn.options import DcnOptions
 from training.models.linear import LinearItemModel
 from training.models.statistics import ItemStatistics
 from training.spec import Options
 
 if TYPE_CHECKING:
+    from training.candidates import Lists
     from training.dataset import Dataset
+    from training.models.blend import Blend
+    from training.models.dcn.model import DcnRanker
+    from training.models.ranker import AdditiveRanker
+    from training.recipe import Recipe
 
 
 class TwoTower:
@@ -64,5 +70,25 @@ class Statistics:
         return statistics.to_component()
 
 
-class FromLists:
-    """What learns from ranking lists takes nothing in a recipe; quotas are the sources'."""
+class CalibratedBlend:
+    @staticmethod
+    def fit_lists(lists: Lists, options: Options, recipe: Recipe) -> Blend:
+        return lists.fit_blend(recipe.quotas)
+
+
+class Additive:
+    @staticmethod
+    def fit_lists(lists: Lists, options: Options, recipe: Recipe) -> AdditiveRanker:
+        from training.fit.ranker import fit_ranker
+
+        return fit_ranker(lists.ranking, seed=recipe.seed)
+
+
+class Dcn:
+    Settings = DcnOptions
+
+    @staticmethod
+    def fit_lists(lists: Lists, options: DcnOptions, recipe: Recipe) -> DcnRanker:
+        from training.models.dcn.estimator import fit_dcn
+
+        return fit_dcn(lists.ranking, options, recipe.seed)

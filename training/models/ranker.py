@@ -1,4 +1,4 @@
-"""An additive ranker: the score is a sum of one curve per feature, so its explanation is itself.
+"""What a ranker is, and the additive one: a score that is a sum of one curve per feature explains itself.
 
 - Additive models: Lou, Caruana, Gehrke & Hooker, "Accurate intelligible models with pairwise interactions"
   (GA2M), KDD 2013; curves trained jointly by gradient descent: Agarwal et al., "Neural additive models",
@@ -10,12 +10,32 @@ How the curves are fitted: `training.fit.ranker`; what is in a row: `ranking_fea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from training.bundle import Component
 from training.models.arrays import Float32
+
+
+class Ranker(Protocol):
+    """Scores candidates by a row of features each, and says what of a score each feature carries.
+
+    Attributes:
+        names: of the features, in the order of a row.
+        knots: float32 [k_f] per feature, quantiles of the rows it was fitted on, ascending.
+    """
+
+    names: tuple[str, ...]
+    knots: tuple[Float32, ...]
+
+    def score(self, rows: Float32) -> Float32:
+        """float32 [c] of rows [c, f]."""
+        ...
+
+    def contributions(self, rows: Float32) -> Float32:
+        """float32 [c, f]: they and a constant add up to the score."""
+        ...
 
 
 class AdditiveRanker:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.columns import RankingHydrator, rows_of
-from serving.ranking.ranker import AdditiveScorer
+from serving.ranking.ranker import RankerScorer
 from tests.serving.doubles import batch_of, history_of, queries_of, query_of
 from tests.serving.models import N_ITEMS, small
 from training.models.ranking_features import NAMES, ranking_features
@@ -49,16 +49,16 @@ def test_features_and_scores_are_those_of_training(
     scores = Scores(WORLD.models, asked.histories.item_index, asked.user_features)
     expected = ranking_features(scores, WORLD.models.statistics, asked.now, found.items)
     np.testing.assert_array_equal(rows_of(hydrated, NAMES), expected)
-    scored = AdditiveScorer(WORLD.ranker).score(asked, hydrated)
+    scored = RankerScorer(WORLD.ranker).score(asked, hydrated)
     np.testing.assert_array_equal(scored, WORLD.ranker.score(expected))
 
 
 def test_users_without_a_history_are_left_to_retrieval() -> None:
     asked = queries_of(query_of(history=history_of([1])), query_of())
-    for stage in (RankingHydrator, AdditiveScorer):
+    for stage in (RankingHydrator, RankerScorer):
         assert stage.takes(asked).tolist() == [True, False]
 
 
 def test_candidates_without_the_columns_are_refused() -> None:
     with pytest.raises(KeyError, match=WORLD.ranker.names[0]):
-        AdditiveScorer(WORLD.ranker).score(queries_of(query_of()), batch_of([1]))
+        RankerScorer(WORLD.ranker).score(queries_of(query_of()), batch_of([1]))

@@ -21,9 +21,13 @@ from serving.runtime.torch import PaddedNetwork
 from serving.runtime_options import RuntimeName, RuntimeOptions, TorchOptions, TritonOptions
 from tests.serving.runtime.triton_server import served
 from training.bundle import Bundle, Component, read_bundle
+from training.models.dcn.estimator import fit_dcn
+from training.models.dcn.model import DcnRanker
+from training.models.dcn.options import DcnOptions
 from training.models.eager import EagerNetwork
 from training.models.network import Network, Signature
 from training.models.ragged import Ragged
+from training.models.ranking_lists import RankingLists
 from training.models.two_tower.model import TwoTowerScorer
 from training.triton_repository import export
 
@@ -34,7 +38,14 @@ BATCHES = (0, 1, 3, 64, 70)
 
 @pytest.fixture(scope="module")
 def bundle(bundle_dir: Path) -> Bundle:
-    return read_bundle(str(bundle_dir))
+    """With a second network, which ranks."""
+    read = read_bundle(str(bundle_dir))
+    rng = np.random.default_rng(0)
+    lists = RankingLists(
+        tuple("abcd"), rng.standard_normal((50, 6, 4), dtype=np.float32), np.ones((50, 6), np.bool_)
+    )
+    ranker = fit_dcn(lists, DcnOptions(steps=20)).to_component()
+    return replace(read, components={**read.components, "dcn": ranker})
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,18 @@ def user_inputs(signature: Signature, b: int, rng: np.random.Generator) -> dict[
     }
 
 
-FAMILIES = (Family("two_tower", TwoTowerScorer.NETWORK, user_inputs),)
+def ranking_inputs(signature: Signature, b: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    """Not contiguous, and not to be written to, as columns of a batch from another process are."""
+    [rows] = signature.inputs
+    given = 2 * rng.standard_normal((rows.axes[0], b), dtype=np.float32).T
+    given.flags.writeable = False
+    return {rows.name: given}
+
+
+FAMILIES = (
+    Family("two_tower", TwoTowerScorer.NETWORK, user_inputs),
+    Family("dcn", DcnRanker.NETWORK, ranking_inputs),
+)
 
 
 class Padded:
