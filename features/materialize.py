@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from features.definitions import PACKED, row_view, views
 from features.feast_api import FeatureStore, RedisOnlineStore
 from features.known_user import KNOWN_USER, note_known_user
+from features.limits import ONLINE_ITEMS
 from features.marker import MARKER, connect, stamped, unreachable
 from features.offline import micros
 from features.packed import RowLayout
@@ -46,7 +47,8 @@ def materialize(
     data_version: str,
     progress: Step = silent,
 ) -> Counts:
-    """Replaces whatever rows Redis holds by these. Doing it twice changes nothing.
+    """Replaces whatever rows Redis holds by these, of more than `ONLINE_ITEMS` items by the users' alone. Doing
+    it twice changes nothing.
 
     Older rows go first: Feast keeps a row whose newest event is as new as the one written, even under another
     schema. Readers meanwhile find some users unknown. Stopped half-way, there is no marker, and the next
@@ -62,12 +64,13 @@ def materialize(
             for key in (USER_ID, ITEM_ID):
                 RedisOnlineStore().delete_entity_values(store.config, [key])
             write_rows(store, schema, USER_ID, users, progress)
-            write_rows(store, schema, ITEM_ID, items, progress)
+            if len(items.ids) <= ONLINE_ITEMS:
+                write_rows(store, schema, ITEM_ID, items, progress)
             note_known_user(client, schema, users)
             client.set(MARKER, stamped(data_version))
     except (RedisError, OSError) as error:
         raise unreachable(redis_url, error) from error
-    return Counts(len(users.ids), len(items.ids))
+    return Counts(len(users.ids), len(items.ids) if len(items.ids) <= ONLINE_ITEMS else 0)
 
 
 def write_rows(

@@ -47,7 +47,7 @@ class Eligibility:
         return queries.once(ELIGIBLE, lambda: self._of(queries))
 
     def _of(self, queries: Queries) -> Eligible:
-        masks = np.stack([self.rules.mask(each) for each in queries.filters])
+        masks = tuple(self.rules.mask(each) for each in queries.filters)
         return Eligible(masks, queries.filter_of, queries.hidden)
 
 

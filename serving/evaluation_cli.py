@@ -67,11 +67,7 @@ def _evaluate(directory: Path, data: Path, validation: bool, into: Path | None) 
         served = read_bundle(str(directory))
         tables = Tables.read(data)
         dataset = build(tables, served.schema, served.manifest.feedback)
-        recommenders = (
-            protocol.Popularity.fit(dataset),
-            protocol.Ease.fit(dataset),
-            ServedPipeline(served, tables),
-        )
+        recommenders = (*reversed(protocol.baselines(dataset)), ServedPipeline(served, tables))
         cases = protocol.Cases.of(dataset, dataset.validation if validation else dataset.test)
         show(f"asking for {len(cases):,} users, each as of just before the held-out event")
         rows = protocol.evaluate(recommenders, cases)

@@ -221,8 +221,9 @@ class CatalogueFilter:
 
     def __init__(self, catalogue: Catalogue) -> None:
         table = catalogue.table
-        columns = {name: _column(table.column(name)) for name in catalogue.property_names}
-        self._columns = {name: column for name, column in sorted(columns.items()) if column is not None}
+        named = ((name, _column(table.column(name).slice(0, 0))) for name in sorted(catalogue.property_names))
+        self._readers = {name: column.readers for name, column in named if column is not None}
+        self._column = lru_cache(None)(lambda name: _column(table.column(name)))  # when first compared with
         self._listed = np.ones(len(catalogue), np.bool_)
         self._listed[catalogue.delisted] = False
         self._compiled = lru_cache(CACHED_MASKS)(self._compile)
@@ -239,23 +240,25 @@ class CatalogueFilter:
 
     def _read(self, expression: FilterExpression) -> Iterable[_Condition]:
         for field, condition in expression.items():
-            column = self._columns.get(field)
-            if column is None:
-                raise InvalidFilter(field, f"no such filter; fields are {', '.join(self._columns) or 'none'}")
-            operators = ", ".join(column.readers)
+            readers = self._readers.get(field)
+            if readers is None:
+                raise InvalidFilter(field, f"no such filter; fields are {', '.join(self._readers) or 'none'}")
+            operators = ", ".join(readers)
             if not isinstance(condition, Mapping) or not condition:
                 raise InvalidFilter(field, f"must be an object with one or more of {operators}")
             for name, raw in condition.items():
-                if name not in column.readers:
+                if name not in readers:
                     raise InvalidFilter(field, f"no operator {name!r}; operators are {operators}")
                 try:
-                    yield _Condition(field, name, column.readers[name](raw))
+                    yield _Condition(field, name, readers[name](raw))
                 except ValueError as error:
                     raise InvalidFilter(field, f"{name} {error}") from None
 
     def _compile(self, conditions: tuple[_Condition, ...]) -> Mask:
         mask = self._listed.copy()
         for condition in conditions:
-            mask &= self._columns[condition.field].match(condition.operator, condition.operand)
+            column = self._column(condition.field)
+            assert column is not None  # `_read` has looked
+            mask &= column.match(condition.operator, condition.operand)
         mask.setflags(write=False)
         return mask

@@ -28,7 +28,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from features.schema import FeatureSchema, SchemaError
@@ -37,6 +36,7 @@ from training.manifest import CATALOGUE, FILE_NAME, POINTER, sha256, write_atomi
 from training.manifest import BundleError as BundleError  # re-exported: a bundle's readers need one module
 from training.manifest import Manifest as Manifest
 from training.manifest import latest as latest
+from training.mapped import mapped
 from training.registry import lacking
 from training.spec import Declaration
 
@@ -56,6 +56,7 @@ class Component:
     """What a model is on disk.
 
     Attributes:
+        arrays: of a bundle that was read, read-only: they lie in its files.
         settings: as JSON has them.
         onnx: the model's network, exported; None where it has none.
     """
@@ -255,11 +256,10 @@ def _network(manifest: Manifest, directory: Path, arrays: str) -> Path | None:
 
 def _load_component(path: Path, network: Path | None = None) -> Component:
     try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            settings = json.loads((file.metadata() or {}).get("settings", "{}"))
+        arrays, metadata = mapped(path)
+        settings = json.loads(metadata.get("settings", "{}"))
         return Component(settings, arrays, network.read_bytes() if network else None)
-    except (SafetensorError, ValueError, OSError) as error:
+    except (ValueError, TypeError, KeyError, OSError) as error:
         raise BundleError(f"{path.name} cannot be read ({error}); train again") from error
 
 

@@ -42,14 +42,17 @@ class Lists:
 
 
 def build_lists(models: BaseModels, data: Dataset, positions: Int64, recipe: Recipe) -> Lists:
-    """Lists of at most `recipe.lists` of these events, drawn at random, in their order. In a list the item
-    taken stands first, candidates drawn at random from what was retrieved with it follow.
+    """Lists of at most `recipe.lists` of these events, drawn at random, in their order or, where not all are
+    drawn, in that of time. In a list the item taken stands first, candidates drawn at random from what was
+    retrieved with it follow.
 
     Raises:
         DataError: for none of the events was its item retrieved.
     """
     rng = np.random.default_rng(recipe.seed)
     chosen = np.sort(rng.permutation(positions)[: recipe.lists])
+    if len(chosen) < len(positions):  # in order of time, statistics are made once a day
+        chosen = chosen[np.argsort(data.events.timestamp[chosen], kind="stable")]
     rows = np.zeros((len(chosen), recipe.list_size, len(NAMES)), np.float32)
     present = np.zeros((len(chosen), recipe.list_size), bool)
     retrieved: dict[str, list[tuple[Float32, Mask]]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import overload
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,11 @@ from features.hashing import hashed
 CACHED_PROPERTIES = 20_000
 """Items whose properties are kept as Python objects, about 1 kB each: what is shown most is few items, and
 reading ten from Arrow costs 0.1 ms, a third of an answer's HTTP time."""
+
+
+CACHED_POSITIONS = 20_000
+"""Ids whose items are remembered, about 0.1 kB each: the same few are asked for again and again, and looking
+one up in the table takes ten times as long."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +42,37 @@ class Catalogue:
         return int(self.table.num_rows)
 
     @cached_property
-    def ids(self) -> tuple[str, ...]:
-        return tuple(self.table.column("item_id").to_pylist())
-
-    @cached_property
-    def _positions(self) -> dict[str, int]:
-        return {item_id: index for index, item_id in enumerate(self.ids)}
+    def ids(self) -> Sequence[str]:
+        """The items' ids, each made when it is asked for."""
+        return Texts(self.table.column("item_id"))
 
     def index(self, item_id: str) -> int | None:
         """The item's index, or None where the catalogue does not hold it."""
-        return self._positions.get(item_id)
+        found = int(self.indices((item_id,))[0])
+        return None if found < 0 else found
 
     def indices(self, item_ids: Iterable[str]) -> NDArray[np.int32]:
         """int32 [n] in the order given; -1 for an unknown id."""
-        position = self._positions.get
-        return np.array([position(item_id, -1) for item_id in item_ids], np.int32)
+        wanted, cached = list(item_ids), self._position_cache
+        missing = [item_id for item_id in dict.fromkeys(wanted) if item_id not in cached]
+        if missing:
+            if len(cached) + len(missing) > CACHED_POSITIONS:
+                cached.clear()
+                missing = list(dict.fromkeys(wanted))
+            cached.update(zip(missing, self._look_up(missing), strict=True))
+        return np.array([cached[item_id] for item_id in wanted], np.int32)
+
+    def _look_up(self, item_ids: Sequence[str]) -> list[int]:
+        """Of distinct ids: an id's hash has an item or two, whose own ids tell."""
+        found = [-1] * len(item_ids)
+        for item, of in zip(*(each.tolist() for each in self.hashed(hashed(item_ids))), strict=True):
+            if self.ids[item] == item_ids[of]:
+                found[of] = item
+        return found
+
+    @cached_property
+    def _position_cache(self) -> dict[str, int]:
+        return {}
 
     def hashed(self, hashes: NDArray[np.uint32]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
         """The items with these hashes (`features.hashing`), int32 [f], and which hash each has, intp [f].
@@ -97,16 +119,38 @@ class Catalogue:
         return {}
 
     @cached_property
-    def titles(self) -> tuple[str, ...]:
+    def titles(self) -> Sequence[str]:
         """What a sentence calls each item: its title, or its id where it has none. Titles of another type
         than text (a film called 1917 alone in its column) are written as they read."""
         if "title" not in self.table.column_names:
             return self.ids
-        names = self.table.column("title").to_pylist()
-        return tuple(
-            item_id if name is None or name == "" else str(name)
-            for name, item_id in zip(names, self.ids, strict=True)
+        return Texts(self.table.column("title"), self.ids)
+
+
+class Texts(Sequence[str]):
+    """A column's cells as text, made when asked for: a million of them as Python's strings are 70 MB."""
+
+    def __init__(self, column: pa.ChunkedArray, otherwise: Sequence[str] = ()) -> None:
+        """Args:
+        otherwise: what stands for empty cells.
+        """
+        self._column, self._otherwise = (
+            pa.concat_arrays(column.chunks or [pa.array([], column.type)]),
+            otherwise,
         )
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[str]: ...
+    def __getitem__(self, at: int | slice) -> str | Sequence[str]:
+        if isinstance(at, slice):
+            return [self[row] for row in range(*at.indices(len(self)))]
+        cell = self._column[int(at)].as_py()
+        return self._otherwise[at] if self._otherwise and (cell is None or cell == "") else str(cell)
 
 
 def presentable(items: pa.Table) -> tuple[pa.Table, tuple[str, ...]]:

@@ -115,7 +115,6 @@ def _schema(home: Path) -> FeatureSchema:
 def _train(home: Path, schema: FeatureSchema, inputs: str, recipe: Recipe) -> Path:
     # numpy works on small arrays here: with more threads they wait for each other, at five times the cost.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from training.fit.linear import CatalogueTooLargeError
     from training.train import train as run
     from training.trainer import TrainingFailed, fit
 
@@ -130,7 +129,7 @@ def _train(home: Path, schema: FeatureSchema, inputs: str, recipe: Recipe) -> Pa
                 return fit(job_inputs, schedule, directory, epoch)
 
             trained = run(home, schema, inputs, recipe, on_ray, show)
-    except (TrainingFailed, CatalogueTooLargeError) as error:
+    except TrainingFailed as error:
         fail(error)
     _summary(trained)
     return trained.directory

@@ -45,6 +45,9 @@ MIN_LISTED_SHARE = 0.5
 """Of the items of interactions, so many must have a row in items for the table to be the catalogue: what has
 none was then taken out, and is not recommended."""
 
+ENCODED_EVENTS = 1 << 18
+"""Events whose users' features are encoded at once: 50 MB of float64 on the way to float32."""
+
 MIN_TRAINING_EVENTS, MIN_TEST_USERS, MIN_ITEMS = 200, 10, 10
 """Below these there is nothing to learn, or nothing to choose by: a two-tower would memorise the rows."""
 
@@ -169,6 +172,7 @@ def build(tables: Tables, schema: FeatureSchema, feedback: Feedback | None = Non
     validation, test = (_without(delisted, events.item_index, each) for each in (validation, test))
     _require_enough(len(train), min(len(validation), len(test)), len(events.item_ids), tables.about.name)
     shown, hidden = presentable(tables.items)
+    user_features = _user_features(schema, every, tables.users)
     features = item_features(schema, events.select(events.row[train]), tables.items)
     return Dataset(
         schema,
@@ -179,7 +183,7 @@ def build(tables: Tables, schema: FeatureSchema, feedback: Feedback | None = Non
         train,
         validation,
         test,
-        _user_features(schema, every, tables.users)[at],
+        user_features if len(at) == len(every) else user_features[at],
         Catalogue(shown, features, delisted),
         (*about_delisted, *(f"items.{name} is in no answer: JSON cannot say its values" for name in hidden)),
     )
@@ -222,10 +226,16 @@ def _user_features(schema: FeatureSchema, events: IndexedInteractions, users: pa
     (`features.offline.training_set`; `tests/training/test_dataset.py` holds them equal)."""
     line = Timeline.of(events.user_index, events.value, events.timestamp, len(events.user_ids))
     seen = np.arange(len(events)) - events.offsets[events.user_index]
-    before = user_statistics(line.at(events.user_index.astype(np.intp), seen.astype(np.intp)))
-    per_event = _encoded(schema.user, before, len(events))
     per_user = _encoded(schema.user, profiles(schema.user, users), users.num_rows)
-    return np.concatenate([per_event, per_user[events.user_index]], axis=1)
+    made = np.empty((len(events), schema.user_width), np.float32)
+    for start in range(0, len(events), ENCODED_EVENTS):
+        part = slice(start, start + ENCODED_EVENTS)
+        user = events.user_index[part]
+        before = user_statistics(line.at(user.astype(np.intp), seen[part].astype(np.intp)))
+        per_event = _encoded(schema.user, before, len(user))
+        made[part, : per_event.shape[1]] = per_event
+        made[part, per_event.shape[1] :] = per_user[user]
+    return made
 
 
 def item_features(schema: FeatureSchema, events: IndexedInteractions, items: pa.Table) -> Float32:

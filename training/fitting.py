@@ -15,14 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from training.bundle import Component
 from training.candidates import Lists, build_lists
 from training.data.manifest import DataError
 from training.dataset import Dataset
-from training.fit.linear import CatalogueTooLargeError
 from training.loop import Inputs, Weights
+from training.models.ann import APPROXIMATE_FROM, SAMPLE
 from training.models.arrays import Int64
 from training.models.scores import BaseModels
 from training.models.two_tower.estimator import scorer
@@ -65,7 +66,6 @@ def fit_models(data: Dataset, recipe: Recipe, towers: Towers, begin: Callable[[s
 
     Raises:
         DataError: there is nothing to learn from, or a kind of another package cannot be fitted.
-        CatalogueTooLargeError: as its name says.
     """
     begin("models of events")
     of_events = [name for name, of in recipe.models.items() if hasattr(ESTIMATORS.find(of.kind), "fit")]
@@ -79,7 +79,7 @@ def fit_models(data: Dataset, recipe: Recipe, towers: Towers, begin: Callable[[s
     begin("two-towers")
     given = two_tower_inputs(data, _examples(data, stages, newest))
     weights = towers(given)
-    trained = {stage: _scorer(given, weights[stage]) for stage in stages}
+    trained = {stage: _indexed(_scorer(given, weights[stage]), data, newest) for stage in stages}
     made[tower] = trained[SERVING].to_component()
     if not of_lists:
         return Fitted(made, None)
@@ -129,7 +129,7 @@ def _of_its_package(name: str, recipe: Recipe) -> Iterator[None]:
     kind = recipe.models[name].kind
     try:
         yield
-    except (DataError, CatalogueTooLargeError):
+    except DataError:
         raise
     except Exception as error:
         if (provider := ESTIMATORS.provider(kind)) is None:
@@ -163,6 +163,14 @@ def _scorer(given: Inputs, weights: Weights) -> TwoTowerScorer:
     tower = TwoTower(TwoTowerSettings(), given.item_features, given.user_features.shape[1])
     tower.load_state_dict(weights)
     return scorer(tower)
+
+
+def _indexed(scorer: TwoTowerScorer, data: Dataset, events: Int64) -> TwoTowerScorer:
+    """With an ANN where the catalogue is large, its recall measured with users as of some of the events."""
+    if data.n_items < APPROXIMATE_FROM:
+        return scorer
+    some = np.random.default_rng(0).permutation(events)[:SAMPLE]
+    return scorer.indexed(scorer.user_vectors(data.histories(some), data.user_features[some]))
 
 
 @contextmanager

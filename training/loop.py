@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from training.mapped import mapped
 from training.models.two_tower.estimator import TwoTowerEstimator
+from training.optimizers import Optimizers
 from training.schedule import Schedule
 
 Weights = dict[str, torch.Tensor]
@@ -59,9 +60,10 @@ class Inputs:
 
     @staticmethod
     def read(path: Path) -> Inputs:
-        with safe_open(path, framework="numpy") as file:
-            jobs = {name: file.get_tensor(f"job {name}") for name in json.loads(file.metadata()["jobs"])}
-            return Inputs(**{name: file.get_tensor(name) for name in _ARRAYS}, jobs=jobs)
+        """Mapped: workers on one machine share its memory."""
+        arrays, metadata = mapped(path)
+        jobs = {name: arrays[f"job {name}"] for name in json.loads(metadata["jobs"])}
+        return Inputs(**{name: arrays[name] for name in _ARRAYS}, jobs=jobs)
 
 
 _ARRAYS = ("offsets", "item_index", "user_features", "item_features")
@@ -140,7 +142,7 @@ class _Run:
     job: str
     estimator: TwoTowerEstimator
     network: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizers
 
     @staticmethod
     def begin(inputs: Inputs, schedule: Schedule, worker: Worker, job: str) -> _Run:
@@ -155,9 +157,7 @@ class _Run:
         )
         alone = estimator.network
         network = DistributedDataParallel(alone) if worker.world > 1 else alone
-        optimizer = torch.optim.AdamW(
-            alone.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
-        )
+        optimizer = Optimizers.of(alone, schedule.learning_rate, schedule.weight_decay)
         return _Run(inputs, schedule, worker, job, estimator, network, optimizer)
 
     def resume(self, state: State) -> int:
@@ -174,8 +174,7 @@ class _Run:
         total = 0.0
         for step, batch in enumerate(batches):
             progress = (epoch + step / len(batches)) / self.schedule.epochs
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.schedule.learning_rate * one_cycle(progress, self.schedule.warmup)
+            self.optimizer.set_rate(self.schedule.learning_rate * one_cycle(progress, self.schedule.warmup))
             total += self._step(batch)
         return total / len(batches)
 
@@ -184,7 +183,7 @@ class _Run:
         epoch but for the few that do not fill a batch; again where there are fewer than ranks."""
         world = self.worker.world
         rng = np.random.default_rng([self.schedule.seed, zlib.crc32(self.job.encode()), epoch])
-        order = rng.permutation(self.inputs.jobs[self.job])
+        order = rng.permutation(self.inputs.jobs[self.job])[: self.schedule.examples]
         if not len(order):
             raise ValueError(f"nothing to train {self.job} on")
         order = np.resize(order, max(len(order), world))
@@ -194,7 +193,7 @@ class _Run:
 
     def _step(self, batch: NDArray[np.int64]) -> float:
         loss = self.estimator.loss(self.network, batch)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         self.optimizer.step()
         return loss.item()

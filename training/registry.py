@@ -83,8 +83,8 @@ MODELS = Registry(
     "marquee.models",
     {
         "two_tower": "training.models.two_tower.model:TwoTowerScorer",
-        "ease": "training.models.linear:LinearItemModel",
-        "sequential": "training.models.linear:LinearItemModel",
+        "ease": "training.models.neighbours:ItemToItem",
+        "sequential": "training.models.neighbours:ItemToItem",
         "item_statistics": "training.models.statistics:ItemStatistics",
         "calibrated_blend": "training.models.blend:Blend",
         "additive": "training.models.ranker:AdditiveRanker",

@@ -14,6 +14,7 @@ class Schedule:
     gpu: bool
     epochs: int
     batch: int
+    examples: int
     learning_rate: float
     weight_decay: float
     warmup: float

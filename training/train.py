@@ -16,7 +16,7 @@ from training.bundle import Manifest, write_bundle
 from training.data.manifest import DataError
 from training.data.tables import Tables
 from training.dataset import Dataset, build
-from training.evaluate import Cases, Ease, Popularity, Row, evaluate
+from training.evaluate import Cases, Row, baselines, evaluate
 from training.evidence import decide
 from training.fitting import fit_models
 from training.loop import Inputs, Weights
@@ -77,7 +77,7 @@ def train(
     Raises:
         DataError: no data, too little of it, another run on this home, or a kind of another package that
             cannot be fitted on it.
-        CatalogueTooLargeError, TrainingFailed: as their names say.
+        TrainingFailed: as its name says.
     """
     clock = Clock(said)
     with _workspace(home / "training", inputs) as workspace:
@@ -88,7 +88,7 @@ def train(
         made = fit_models(data, recipe, lambda given: fit(given, recipe.schedule, workspace), clock.begin)
         clock.begin("validation")
         ours = [] if made.offline is None else [made.offline]
-        validation = evaluate([*ours, Ease.fit(data), Popularity.fit(data)], cases)
+        validation = evaluate([*ours, *baselines(data)], cases)
         clock.begin("bundle")
         directory = write_bundle(
             home / "bundles",

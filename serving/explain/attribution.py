@@ -6,6 +6,7 @@ exact Shapley values (`training.models.shapley`). No reason is given that the sc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,7 @@ from serving.explain.reasons import (
 from serving.parts import Options, Parts
 from serving.types import Contribution, Explanation, Float32, History, Int32, Mask
 from training.feedback import Feedback
-from training.models.linear import LinearItemModel
+from training.models.linear import ItemModel
 from training.models.ranker import Ranker
 from training.spec import PipelineSpec, StageSpec
 
@@ -65,8 +66,8 @@ class RankerExplainer:
         self,
         hydrator: RankingHydrator,
         ranker: Ranker,
-        anchors: dict[str, LinearItemModel],
-        titles: tuple[str, ...],
+        anchors: dict[str, ItemModel],
+        titles: Sequence[str],
         terms: int,
         feedback: Feedback,
     ) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from serving.types import Float32, History, Int32, Mask
 from training.feedback import Feedback, above
-from training.models.linear import LinearItemModel
+from training.models.linear import ItemModel
 from training.past import newest
 
 FAMILY = {
@@ -86,7 +86,7 @@ def raising(names: Sequence[str], contributions: Float32) -> tuple[str, ...]:
     return tuple(sorted((family for family in share if share[family] > 0), key=lambda f: -share[f]))
 
 
-def strongest_anchors(model: LinearItemModel, history: History, items: Int32, nameable: Mask) -> Anchors:
+def strongest_anchors(model: ItemModel, history: History, items: Int32, nameable: Mask) -> Anchors:
     """An event of the item itself is no reason for it. nameable: bool [h], the events to choose among."""
     if not len(history):
         return Anchors(np.zeros(len(items), np.intp), np.zeros(len(items), np.float32))

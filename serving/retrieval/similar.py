@@ -15,7 +15,7 @@ from serving.batch import Candidates, Queries
 from serving.eligibility import Eligibility
 from serving.parts import Options, Parts
 from serving.types import Float32, Int32, Mask
-from training.models.linear import LinearItemModel
+from training.models.linear import ItemModel
 from training.models.retrieval import top_k
 from training.spec import PipelineSpec, StageSpec
 
@@ -24,7 +24,7 @@ from training.spec import PipelineSpec, StageSpec
 class SimilarByBehaviour:
     """Items that people who chose the first item named chose as well, where there is evidence for it."""
 
-    model: LinearItemModel
+    model: ItemModel
     eligibility: Eligibility
     limit: int
     name: str = "behaviour"
@@ -44,10 +44,8 @@ class SimilarByBehaviour:
         return _naming(queries)
 
     def retrieve(self, queries: Queries) -> Candidates:
-        weights = self.model.weights[_anchors(queries)]
-        evident = np.where(weights > 0, weights, np.float32(-np.inf))
         limit = max(self.limit, int(queries.count.max()))
-        return Candidates.of(*top_k(self.eligibility.of(queries).of(evident), limit))
+        return Candidates.of(*self.model.similar(_anchors(queries), self.eligibility.of(queries), limit))
 
 
 class SimilarByContent:
@@ -66,8 +64,8 @@ class SimilarByContent:
         self, item_features: Float32, eligibility: Eligibility, limit: int, name: str = "content"
     ) -> None:
         self.name = name
-        length = np.linalg.norm(item_features, axis=1, keepdims=True)
-        self._unit = np.divide(item_features, length, out=np.zeros_like(item_features), where=length > 0)
+        self._features = item_features
+        self._length = np.linalg.norm(item_features, axis=1)
         self._eligibility = eligibility
         self._limit = limit
 
@@ -76,7 +74,10 @@ class SimilarByContent:
         return _naming(queries)
 
     def retrieve(self, queries: Queries) -> Candidates:
-        cosine = self._unit[_anchors(queries)] @ self._unit.T
+        anchors = _anchors(queries)
+        length = self._length[anchors, None] * self._length
+        cosine = self._features[anchors] @ self._features.T
+        np.divide(cosine, length, out=cosine, where=length > 0)
         limit = max(self._limit, int(queries.count.max()))
         return Candidates.of(*top_k(self._eligibility.of(queries).of(cosine), limit))
 

@@ -12,10 +12,9 @@ from serving.batch import Candidates, Queries
 from serving.columns import BASE_MODELS, base_models, scores_of
 from serving.eligibility import Eligibility
 from serving.parts import Options, Parts
-from serving.retrieval.ann import APPROXIMATE_FROM, choose_index
-from serving.retrieval.index import VectorIndex
 from serving.types import Mask
-from training.models.ragged import Ragged
+from training.models.ann import APPROXIMATE_FROM
+from training.models.index import ExactIndex, VectorIndex, nearest
 from training.models.retrieval import personal, popular
 from training.models.scores import BaseModels
 from training.models.statistics import ItemStatistics
@@ -55,8 +54,8 @@ class ModelSource:
 
 @dataclass(frozen=True, slots=True)
 class VectorSource:
-    """The nearest of the two-tower's item vectors; found by an index where the catalogue is too large to
-    score all of it."""
+    """The nearest of the two-tower's item vectors by an index made when it is served: where the catalogue is
+    too large to score all of it at once, and the bundle has no ANN that finds enough."""
 
     name: str
     models: BaseModels
@@ -73,9 +72,9 @@ class VectorSource:
     @classmethod
     def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> ModelSource | VectorSource:
         limit, base = cls.Settings.of(spec).limit, base_models(spec, parts)
-        if base.n_items < APPROXIMATE_FROM:
+        if base.n_items < APPROXIMATE_FROM or base.two_tower.index is not None:
             return ModelSource(spec.name, "two_tower", base, parts.eligibility, limit)
-        index = choose_index(base.two_tower.item_vectors)
+        index = ExactIndex(base.two_tower.item_vectors)
         return cls(spec.name, base, index, parts.eligibility, limit)
 
     @staticmethod
@@ -85,9 +84,7 @@ class VectorSource:
     def retrieve(self, queries: Queries) -> Candidates:
         users = scores_of(queries, self.models).user_vectors
         eligible = self.eligibility.of(queries)
-        found = [self.index.search(user, self.limit, eligible.mask(row)) for row, user in enumerate(users)]
-        items = Ragged.of([items for items, _ in found], np.int32)
-        return Candidates.of(items, np.concatenate([np.empty(0, np.float32), *(score for _, score in found)]))
+        return Candidates.of(*nearest(self.index, users, eligible, self.limit))
 
 
 @dataclass(frozen=True, slots=True)

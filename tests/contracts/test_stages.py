@@ -26,7 +26,6 @@ from serving.filters import DuplicateFilter, EligibleFilter
 from serving.hydrators import UserHydrator
 from serving.ranking.ranker import RankerScorer
 from serving.retrieval.blend import CalibratedBlender, Cascade
-from serving.retrieval.index import ExactIndex
 from serving.retrieval.named import NamedItems
 from serving.retrieval.similar import SimilarByBehaviour, SimilarByContent
 from serving.retrieval.sources import ModelSource, PopularSource, VectorSource
@@ -48,6 +47,7 @@ from training.feedback import Feedback
 from training.models.dcn.estimator import fit_dcn
 from training.models.dcn.model import DcnRanker
 from training.models.dcn.options import DcnOptions
+from training.models.index import ExactIndex
 from training.models.ragged import Ragged
 from training.models.ranker import Ranker
 from training.models.ranking_features import NAMES

@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from serving.batch import Candidates, Queries
 from serving.eligibility import Eligibility, hidden
-from serving.retrieval.index import top_k
 from serving.types import (
     Contribution,
     Explanation,
@@ -26,6 +25,7 @@ from serving.types import (
 )
 from tests.serving.virtual import Fault, fails, hangs, lasts, run, works
 from training.catalogue import Catalogue
+from training.models.index import top_k
 from training.models.ragged import Ragged, splits
 from training.models.retrieval import top_k as best_of_rows
 

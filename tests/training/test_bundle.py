@@ -67,7 +67,7 @@ def test_what_was_written_is_read(
     assert latest(tmp_path) == directory
     assert bundle.manifest.version == directory.name
     assert bundle.schema == schema
-    assert bundle.catalogue.ids == dataset.events.item_ids
+    assert tuple(bundle.catalogue.ids) == dataset.events.item_ids
     np.testing.assert_array_equal(bundle.catalogue.features, dataset.catalogue.features)
     read = bundle.component("ease")
     assert read.settings == COMPONENT.settings

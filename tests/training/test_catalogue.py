@@ -62,4 +62,21 @@ def test_any_columns_or_none_can_be_shown(good: set[str], bad: set[str]) -> None
 )
 def test_an_item_is_called_by_its_title_or_else_its_id(titles: object, called: tuple[str, ...]) -> None:
     columns = {} if titles is None else {"title": pa.array(titles)}
-    assert catalogue(**columns).titles == called
+    assert tuple(catalogue(**columns).titles) == called
+
+
+@given(st.lists(st.text(max_size=3), unique=True, min_size=1, max_size=20), st.data())
+def test_every_id_is_found_again_and_no_other(ids: list[str], data: st.DataObject) -> None:
+    asked = data.draw(st.lists(st.sampled_from(ids) | st.text(max_size=3)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.catalogue.CACHED_POSITIONS", data.draw(st.integers(0, 30)))
+        if data.draw(st.booleans()):  # all ids have one hash
+            patch.setattr("training.catalogue.hashed", lambda some: np.zeros(len(some), np.uint32))
+        made = Catalogue(pa.table({"item_id": ids}), np.zeros((len(ids), 1), np.float32))
+        for _ in range(2):
+            expected = [ids.index(one) if one in ids else -1 for one in asked]
+            assert made.indices(asked).tolist() == expected
+        assert made.index(ids[-1]) == len(ids) - 1
+        assert made.index("none of them") is None
+    assert list(made.ids) == ids
+    assert made.ids[1:3] == ids[1:3]

@@ -17,11 +17,14 @@ from training.data.manifest import DataError
 from training.data.tables import Tables
 from training.dataset import Dataset, Int64, build
 from training.evaluate import Cases
+from training.fit.neighbours import NEIGHBOURS
 from training.inputs import digest, up_to_date
 from training.loop import Inputs, State, Weights, Worker
 from training.loop import train as train_towers
+from training.models.ann import RECALL
 from training.models.eager import EagerNetwork
 from training.models.linear import LinearItemModel
+from training.models.neighbours import ItemToItem, NeighbourModel
 from training.models.statistics import ItemStatistics
 from training.models.two_tower.model import TwoTowerScorer
 from training.models.two_tower.network import load
@@ -170,6 +173,35 @@ def test_models_of_the_bundle_read_back_to_the_same_scores(
     assert vectors.shape == (len(cases), tower.item_vectors.shape[1])
     assert np.isfinite(vectors).all()
     assert np.isfinite(ease.scores(histories)).all()
+
+
+@pytest.fixture
+def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("training.fit.kinds", "training.evaluate", "training.models.two_tower.network"):
+        monkeypatch.setattr(f"{name}.DENSE_ITEMS", 10)
+    for name in ("training.fitting", "training.models.ann"):
+        monkeypatch.setattr(f"{name}.APPROXIMATE_FROM", 10)
+
+
+@pytest.mark.usefixtures("everything_is_large")
+def test_a_large_catalogue_gets_neighbours_and_an_index_with_its_recall(
+    home: Path, schema: FeatureSchema, dataset: Dataset
+) -> None:
+    trained = run(home, schema)
+    bundle = read_bundle(str(trained.directory), fingerprint=schema.fingerprint())
+    for name in ("ease", "sequential"):
+        model = ItemToItem.from_component(bundle.component(name))
+        assert isinstance(model, NeighbourModel)
+        assert len(model.neighbours) == dataset.n_items
+        assert model.neighbours.lengths.max() <= NEIGHBOURS
+    component = bundle.component("two_tower")
+    user = load(component)
+    tower = TwoTowerScorer.from_component(component, EagerNetwork(user, user.signature))
+    assert tower.index is not None
+    assert tower.index.recall >= RECALL
+    ours, popularity = trained.validation
+    assert popularity.name == "popularity"
+    assert ours.values["ndcg@10"] > popularity.values["ndcg@10"]
 
 
 def command(*args: str) -> tuple[int, str]:

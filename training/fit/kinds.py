@@ -15,7 +15,8 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from training.bundle import Component
 from training.models.arrays import Int64
 from training.models.dcn.options import DcnOptions
-from training.models.linear import LinearItemModel
+from training.models.linear import DENSE_ITEMS, LinearItemModel
+from training.models.neighbours import NeighbourModel
 from training.models.statistics import ItemStatistics
 from training.spec import Options
 
@@ -32,6 +33,7 @@ class TwoTower:
     class Settings(Options):
         epochs: PositiveInt
         batch: PositiveInt
+        examples: PositiveInt
         learning_rate: PositiveFloat
         weight_decay: NonNegativeFloat
         warmup: Annotated[float, Field(gt=0, lt=1)]
@@ -43,9 +45,15 @@ class Ease:
 
     @staticmethod
     def fit(data: Dataset, events: Int64, options: Settings) -> Component:
+        known = data.subset(events)
+        if data.n_items > DENSE_ITEMS:
+            from training.fit.neighbours import fit_markov_field, neighbourhoods
+
+            pattern = neighbourhoods(known.offsets, known.item_index, data.n_items)
+            field = fit_markov_field(known.offsets, known.item_index, pattern)
+            return NeighbourModel.of(*field, options.half_life).to_component()
         from training.fit.linear import fit_ease
 
-        known = data.subset(events)
         weights = fit_ease(known.offsets, known.item_index, data.n_items)
         return LinearItemModel.of(weights, options.half_life).to_component()
 
@@ -55,9 +63,15 @@ class Sequential:
 
     @staticmethod
     def fit(data: Dataset, events: Int64, options: Ease.Settings) -> Component:
+        known = data.subset(events)
+        if data.n_items > DENSE_ITEMS:
+            from training.fit.neighbours import fit_successors, neighbourhoods
+
+            pattern = neighbourhoods(known.offsets, known.item_index, data.n_items)
+            successors = fit_successors(known.offsets, known.item_index, pattern)
+            return NeighbourModel.of(*successors, options.half_life).to_component()
         from training.fit.linear import fit_sequential
 
-        known = data.subset(events)
         weights = fit_sequential(known.offsets, known.item_index, data.n_items)
         return LinearItemModel.of(weights, options.half_life).to_component()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from features.limits import too_many_items
 from training.models.arrays import Float32, Int32, Int64
 
 _CHUNK_BYTES = 64 << 20
@@ -13,10 +12,6 @@ _CHUNK_BYTES = 64 << 20
 
 _FIT_HISTORY = 1024
 """Newest events of a user that the sequential fit reads: work grows with their square."""
-
-
-class CatalogueTooLargeError(Exception):
-    """More items than a dense n x n model can hold; the message says what to do."""
 
 
 def fit_ease(offsets: Int64, item_index: Int32, n_items: int, regularisation: float = 700.0) -> Float32:
@@ -28,11 +23,7 @@ def fit_ease(offsets: Int64, item_index: Int32, n_items: int, regularisation: fl
 
     Returns:
         float32 [n, n], a `LinearItemModel`'s weights.
-
-    Raises:
-        CatalogueTooLargeError: over `features.limits.MAX_ITEMS` items.
     """
-    _check_size(n_items)
     gram = torch.zeros(n_items, n_items)
     users = max(1, _CHUNK_BYTES // (4 * n_items))
     for start in range(0, len(offsets) - 1, users):
@@ -61,12 +52,11 @@ def fit_sequential(
     X[prefix, i] = 0.5 ** (lag of item i / half_life), Y[prefix, j] = future ** (steps from the prefix to
     item j, less 1); an item met twice adds up. X'X and X'Y are sums of one small block a user.
 
-    Args and Raises: as `fit_ease`.
+    Args: as `fit_ease`.
 
     Returns:
         float32 [n, n]. Unlike EASE's, its diagonal is not zero: an item may well follow itself.
     """
-    _check_size(n_items)
     gram, cross = (np.zeros((n_items, n_items), np.float32) for _ in range(2))
     for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
         sequence = item_index[max(start, end - _FIT_HISTORY) : end]
@@ -92,8 +82,3 @@ def _prefixes(sequence: Int32, half_life: float, future: float) -> tuple[Int32, 
     items, first = np.unique(sequence[by_item], return_index=True)
     past, ahead = (np.add.reduceat(columns[:, by_item], first, axis=1) for columns in (past, ahead))
     return items, past, ahead
-
-
-def _check_size(n_items: int) -> None:
-    if why := too_many_items(n_items):
-        raise CatalogueTooLargeError(why)

@@ -4,6 +4,8 @@
 - Sequential: ridge regression (Hoerl & Kennard 1970) from recency-weighted prefixes of a history to what
   came after them. What comes next.
 
+Their matrices are dense, items x items; above `DENSE_ITEMS` items it is `neighbours` that says the same.
+
 Both are scored from a history whose events fade with age, which is worth more than any weight tuning:
 EASE on MovieLens-100K gains a third in NDCG@10 over counting all events alike. How the matrices are fitted:
 `training.fit.linear`.
@@ -11,15 +13,20 @@ EASE on MovieLens-100K gains a third in NDCG@10 over counting all events alike. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from training.bundle import Component
 from training.models.arrays import Float32, Int32
+from training.models.eligible import Eligible, Retrieved, top_k
 from training.models.ragged import Items
+
+DENSE_ITEMS = 20_000
+"""Items up to which a matrix of all pairs is fitted: three n x n float32 matrices (4.8 GB here), and time
+that grows with n³ (minutes, on two cores)."""
 
 WHOLE_ROWS = 10_000
 """Catalogue size up to which whole rows are read although a few hundred items are asked for: they lie in one
@@ -27,6 +34,44 @@ piece. 150 events, 450 items: 0.08 against 0.24 ms of 1,700 items, 0.46 against 
 
 _FADED = 10
 """Half-lives after which an event is left out: it weighs less than a thousandth of the newest."""
+
+
+class ItemModel(Protocol):
+    """What says of a history's items how well any item follows."""
+
+    def scores(self, histories: Items) -> Float32:
+        """float32 [b, n]."""
+        ...
+
+    def scores_of(self, histories: Items, candidates: Items) -> Float32:
+        """float32 [m]: `scores` of each history's candidates alone."""
+        ...
+
+    def similar(self, items: Int32, eligible: Eligible, k: int) -> Retrieved:
+        """What each item [b] speaks for, with a weight above 0, best first."""
+        ...
+
+    def contributions(self, history: Int32, items: Int32) -> Float32:
+        """float32 [c, h]: how much each event of the history (as passed) adds; rows sum to `scores_of`."""
+        ...
+
+    def faded(self, half_life: float, history: int) -> Self:
+        """The same weights over a history that fades otherwise."""
+        ...
+
+    def to_component(self) -> Component: ...
+
+
+def history_of(half_life: float) -> int:
+    """Events that matter at this half-life."""
+    return max(1, round(_FADED * half_life))
+
+
+def decay_of(events: int, half_life: float) -> Float32:
+    """float32 [events]: the weight of each, oldest first."""
+    lag = np.arange(events - 1, -1, -1, dtype=np.float32)
+    decay: Float32 = np.exp2(-lag / np.float32(half_life))
+    return decay
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +93,7 @@ class LinearItemModel:
     @classmethod
     def of(cls, weights: Float32, half_life: float) -> Self:
         """With as much history as matters at this half-life."""
-        return cls(weights, half_life, max(1, round(_FADED * half_life)))
+        return cls(weights, half_life, history_of(half_life))
 
     def scores(self, histories: Items) -> Float32:
         """float32 [b, n]: for each history the sum over lags of 0.5 ** (lag / half_life) · weights[item at
@@ -73,6 +118,13 @@ class LinearItemModel:
             found[slice(*at)] = decay @ self._block(recent, items)
         return found
 
+    def similar(self, items: Int32, eligible: Eligible, k: int) -> Retrieved:
+        weights = self.weights[items]
+        return top_k(eligible.of(np.where(weights > 0, weights, np.float32(-np.inf))), k)
+
+    def faded(self, half_life: float, history: int) -> Self:
+        return replace(self, half_life=half_life, history=history)
+
     def contributions(self, history: Int32, items: Int32) -> Float32:
         """float32 [c, h]: how much each event of the history (as passed) adds; rows sum to `scores_of`."""
         recent, decay = self._recent(history)
@@ -83,8 +135,7 @@ class LinearItemModel:
     def _recent(self, history: Int32) -> tuple[Int32, Float32]:
         """The events that count, oldest first, and their weights."""
         recent = history[-self.history :]
-        lag = np.arange(len(recent) - 1, -1, -1, dtype=np.float32)
-        return recent, np.exp2(-lag / np.float32(self.half_life))
+        return recent, decay_of(len(recent), self.half_life)
 
     def _block(self, rows: Int32, columns: Int32) -> Float32:
         """weights[rows][:, columns], by flat positions: half the time of np.ix_."""

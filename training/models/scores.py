@@ -6,15 +6,18 @@ what is done with scores.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
 import numpy as np
 
 from training.models.arrays import Float32
-from training.models.linear import WHOLE_ROWS, LinearItemModel
-from training.models.ragged import Items
+from training.models.eligible import Eligible, Retrieved, top_k
+from training.models.index import nearest
+from training.models.linear import WHOLE_ROWS, ItemModel
+from training.models.neighbours import NeighbourModel
+from training.models.ragged import Items, Ragged, splits
 from training.models.statistics import ItemStatistics
 from training.models.two_tower.model import TwoTowerScorer
 
@@ -30,18 +33,18 @@ class BaseModels:
     """The models that retrieval and the ranker's features share, all fitted on the same events."""
 
     two_tower: TwoTowerScorer
-    linear: dict[str, LinearItemModel]
+    linear: dict[str, ItemModel]
     statistics: ItemStatistics
 
     @classmethod
     def of(
         cls,
         two_tower: TwoTowerScorer,
-        ease: LinearItemModel,
-        sequential: LinearItemModel,
+        ease: ItemModel,
+        sequential: ItemModel,
         statistics: ItemStatistics,
     ) -> Self:
-        long = replace(ease, half_life=LONG_HALF_LIFE, history=LONG_HISTORY)
+        long = ease.faded(LONG_HALF_LIFE, LONG_HISTORY)
         return cls(two_tower, {"ease": ease, "sequential": sequential, "ease_long": long}, statistics)
 
     @property
@@ -84,6 +87,27 @@ class Scores:
         else:
             found = self._models.linear[name].scores_of(self.histories, candidates)
         return found
+
+    def best(self, name: str, eligible: Eligible, k: int) -> Retrieved:
+        """A model's `k` best of what each user with a history may be shown, best first."""
+        model = self._models.linear.get(name)
+        if isinstance(model, NeighbourModel):
+            return model.best(self.histories, eligible, k)
+        if name == "two_tower" and self._models.two_tower.index is not None:
+            return self._nearest(eligible, k)
+        of_all = eligible.of(self.of_all(name))
+        of_all[self.histories.lengths == 0] = -np.inf
+        return top_k(of_all, k)
+
+    def _nearest(self, eligible: Eligible, k: int) -> Retrieved:
+        """Of users with a history, the others have none."""
+        known = np.flatnonzero(self.histories.lengths > 0)
+        index = self._models.two_tower.index
+        assert index is not None
+        items, score = nearest(index, self.user_vectors[known], eligible.take(known), k)
+        lengths = np.zeros(len(self.histories), np.int64)
+        lengths[known] = items.lengths
+        return Ragged(items.values, splits(lengths)), score
 
     def _compute(self, name: str) -> Float32:
         if name == "two_tower":

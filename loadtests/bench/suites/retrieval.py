@@ -12,9 +12,9 @@ from threadpoolctl import threadpool_limits
 from loadtests.bench.inputs import World
 from loadtests.bench.result import Goal, Section, Spread, Table
 from loadtests.bench.rounds import Effort, in_turn, median_seconds
-from serving.retrieval.ann import AnnIndex
-from serving.retrieval.index import ExactIndex
 from serving.types import Float32
+from training.models.ann import AnnIndex
+from training.models.index import ExactIndex
 
 K = 100
 SIZES = ((10_000, 64), (100_000, 64), (1_000_000, 64), (1_000_000, 128))

@@ -30,13 +30,13 @@ from serving.build import compose
 from serving.config import CacheConfig, ServeConfig
 from serving.eligibility import Eligibility, hidden
 from serving.expressions import CatalogueFilter
-from serving.retrieval.index import ExactIndex
 from serving.retrieval.sources import PopularSource, VectorSource
 from serving.runtime.factory import runtime
 from serving.runtime_options import RuntimeName, RuntimeOptions
 from serving.stages import Source
 from serving.types import Diversity, History, Query
 from training.catalogue import Catalogue
+from training.models.index import ExactIndex
 from training.models.scores import BaseModels
 from training.models.statistics import ItemStatistics
 from training.models.two_tower.model import TwoTowerScorer

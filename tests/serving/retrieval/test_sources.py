@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from serving.batch import Candidates, Queries
 from serving.eligibility import Eligibility, not_itself
 from serving.expressions import CatalogueFilter
-from serving.retrieval.index import ExactIndex
 from serving.retrieval.named import NamedItems
 from serving.retrieval.similar import SimilarByBehaviour, SimilarByContent
 from serving.retrieval.sources import ModelSource, PopularSource, VectorSource
@@ -20,6 +19,8 @@ from serving.stages import Source
 from serving.types import Query
 from tests.serving.doubles import catalogue_of, history_of, indices, queries_of, query_of
 from tests.serving.models import COLD, N_ITEMS, small
+from training.models.index import ExactIndex
+from training.models.ragged import Ragged
 from training.models.retrieval import SOURCES, retrieve
 from training.models.scores import Scores
 
@@ -113,7 +114,9 @@ def test_popular_fills_the_answer_as_far_as_there_are_items(
 ) -> None:
     asked = queries_of(*(query_of(exclude=indices(gone), count=count, now=WORLD.now) for gone in hidden))
     found = PopularSource(MODELS.statistics, ELIGIBILITY, limit).retrieve(asked)
-    shown = [int(ELIGIBILITY.of(asked).mask(row).sum()) for row in range(len(asked))]
+    every = Ragged.of([np.arange(N_ITEMS, dtype=np.int32)] * len(asked), np.int32)
+    allowed = ELIGIBILITY.of(asked).allows(every).reshape(len(asked), N_ITEMS)
+    shown = [int(own.sum()) for own in allowed]
     assert found.lengths.tolist() == [min(there, max(limit, count)) for there in shown]
 
 

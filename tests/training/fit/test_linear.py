@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -10,8 +9,7 @@ from hypothesis import strategies as st
 
 from tests.training.models.worlds import N_ITEMS, history, sequences
 from training.fit import linear as module
-from training.fit.linear import CatalogueTooLargeError, fit_ease, fit_sequential
-from training.models.arrays import Float32, Int32, Int64
+from training.fit.linear import fit_ease, fit_sequential
 
 seeds = st.integers(0, 10_000)
 
@@ -65,12 +63,3 @@ def test_a_long_history_counts_with_its_newest_events(monkeypatch: pytest.Monkey
     past = history(np.random.default_rng(2), 12)
     whole = fit_sequential(np.array([0, 12]), past, N_ITEMS)
     np.testing.assert_array_equal(whole, fit_sequential(np.array([0, 5]), past[-5:], N_ITEMS))
-
-
-@pytest.mark.parametrize("fit", [fit_ease, fit_sequential])
-def test_a_catalogue_too_large_is_refused_with_what_to_do(
-    fit: Callable[[Int64, Int32, int], Float32], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("features.limits.MAX_ITEMS", 10)
-    with pytest.raises(CatalogueTooLargeError, match=r"11 items.*the 10 that.*leave items"):
-        fit(np.array([0, 1]), np.zeros(1, np.int32), 11)

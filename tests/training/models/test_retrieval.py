@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,9 +17,11 @@ from tests.training.models.worlds import (
     moments,
     one,
     ragged,
+    statistics,
 )
+from training.models.ann import AnnIndex
 from training.models.ragged import Ragged
-from training.models.retrieval import SOURCES, Eligible, retrieve, top_k
+from training.models.retrieval import SOURCES, Eligible, popular, retrieve, top_k
 from training.models.scores import Scores
 
 seeds = st.integers(0, 10_000)
@@ -56,7 +59,9 @@ def test_eligible_is_what_the_filter_allows_and_nothing_hides(seed: int, lengths
     every = Ragged.of([np.arange(N_ITEMS, dtype=np.int32)] * len(lengths), np.int32)
     np.testing.assert_array_equal(eligible.allows(every), allowed.ravel())
     for row, own in enumerate(allowed):
-        np.testing.assert_array_equal(eligible.mask(row), own)
+        visible = eligible.mask(row).copy()
+        visible[eligible.hidden[row][eligible.hidden[row] >= 0]] = False
+        np.testing.assert_array_equal(visible, own)
     scores = rng.choice([*TIED, np.nan], allowed.shape).astype(np.float32)
     given_scores = scores.copy()
     expected = np.where(allowed & ~np.isnan(scores), scores, -np.inf)
@@ -129,3 +134,34 @@ def test_a_source_that_is_not_named_is_not_asked() -> None:
     found = retrieve(scores, models.statistics, np.array([NOW]), Eligible.all_but(one(), EVERY), {"ease": 4})
     assert list(found) == ["ease"]
     assert len(found["ease"][0].values) == 4
+
+
+@given(seeds, LENGTHS, st.integers(1, 50), st.integers(1, 5))
+def test_popular_looks_beyond_its_head_where_that_is_hidden(
+    seed: int, lengths: list[int], size: int, head: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    eligible, allowed = some_eligible(rng, lengths)
+    now = moments(rng, len(lengths))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.models.statistics.HEAD", head)
+        log = statistics(rng)
+        items, score = popular(log, now, eligible, size)
+    full = np.array([log.at(moment).popularity_month for moment in now]).reshape(allowed.shape)
+    expected, values = top_k(np.where(allowed, full, np.float32(-np.inf)), size)
+    np.testing.assert_array_equal(items.row_splits, expected.row_splits)
+    np.testing.assert_array_equal(items.values, expected.values)
+    np.testing.assert_array_equal(score, values)
+
+
+@given(seeds, LENGTHS, st.integers(1, 50))
+def test_the_nearest_by_an_index_are_the_best_of_all_scores(seed: int, lengths: list[int], size: int) -> None:
+    rng = np.random.default_rng(seed)
+    models, pasts = base_models(rng), ragged(rng, lengths)
+    features = floats(rng, len(lengths), USER_WIDTH)
+    eligible, _ = some_eligible(rng, lengths)
+    expected, values = Scores(models, pasts, features).best("two_tower", eligible, size)
+    models.two_tower.index = AnnIndex(models.two_tower.item_vectors)  # so small that it looks everywhere
+    items, score = Scores(models, pasts, features).best("two_tower", eligible, size)
+    np.testing.assert_array_equal(items.row_splits, expected.row_splits)
+    np.testing.assert_allclose(score, values, atol=1e-4)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from training.models import statistics as module
 from training.models.statistics import (
     DAY_S,
     MONTH,
@@ -44,7 +45,9 @@ def recounted(log: list[Event], now: float) -> dict[str, list[float]]:
     past = [(i, v, t // DAY_S) for i, v, t in log if t // DAY_S < today]
     begin = min([t // DAY_S for _, _, t in log] + [today])
     prior = sum(v for _, v, _ in past) / max(len(past), 1)
-    table: dict[str, list[float]] = {field.name: [] for field in fields(StatisticsTable)}
+    table: dict[str, list[float]] = {
+        field.name: [] for field in fields(StatisticsTable) if field.name != "popular"
+    }
     for item in range(N):
         own = [(v, d) for i, v, d in past if i == item]
         first = min([d for _, d in own] + [today])
@@ -121,3 +124,25 @@ def test_equal_after_a_round_trip() -> None:
         ItemStatistics.from_component(statistics.to_component()).at(START + DAY_S),
         statistics.at(START + DAY_S),
     )
+
+
+@given(events, st.lists(moments, min_size=1, max_size=6))
+def test_a_long_log_says_the_same_in_whatever_order_days_are_asked_for(
+    log: list[Event], asked: list[int]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "LONG_LOG", 0)
+        long = of(log)
+        for now in asked:
+            found = long.at(now)
+            for name, column in recounted(log, now).items():
+                np.testing.assert_allclose(getattr(found, name), column, rtol=1e-5, atol=1e-5)
+
+
+@given(events, moments, st.integers(1, N + 2))
+def test_the_most_popular_are_the_head_of_a_stable_sort(log: list[Event], now: int, head: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "HEAD", head)
+        table = of(log).at(now)
+    expected = np.argsort(-table.popularity_month, kind="stable")[:head]
+    np.testing.assert_array_equal(table.popular, expected)

@@ -11,9 +11,13 @@ from typing import Self
 import numpy as np
 
 from training.bundle import Component
+from training.models.ann import AnnIndex, approximate
 from training.models.arrays import Float32
 from training.models.network import PARAMETERS, Network, Signature, TrainedNetwork
 from training.models.ragged import Items
+
+INDEX = "index"
+"""The array of a component that holds the ANN's lists."""
 
 
 class TwoTowerScorer:
@@ -36,10 +40,13 @@ class TwoTowerScorer:
         network: Network,
         scale: float,
         tower: Mapping[str, float],
+        index: AnnIndex | None = None,
     ) -> None:
         """Args:
         tower: the network's settings (`network.TwoTowerSettings`), which a bundle carries on.
+        index: of the item vectors, where there are too many to score all of them.
         """
+        self.index = index
         self.item_vectors, self.item_norms = item_vectors, item_norms
         self.network, self.scale, self._tower = network, scale, tower
         self._history = network.signature.sizes["length"][-1]
@@ -61,14 +68,29 @@ class TwoTowerScorer:
         given = {"events": events, "length": length, "user_features": user_features}
         return self.network(given)["user_vectors"]
 
+    def indexed(self, queries: Float32) -> TwoTowerScorer:
+        """The same with an ANN of its item vectors, where there are so many and it finds enough of them.
+
+        Args:
+            queries: float32 [m, d], users' vectors to measure its recall with.
+        """
+        index = approximate(self.item_vectors, queries)
+        return TwoTowerScorer(
+            self.item_vectors, self.item_norms, self.network, self.scale, self._tower, index
+        )
+
     def to_component(self) -> Component:
         """What a bundle keeps of a trained one. Raises TypeError where the network came from a bundle."""
         network = self.network
         if not isinstance(network, TrainedNetwork):
             raise TypeError("only a network that was trained here can be stored")
         arrays = {PARAMETERS + name: array for name, array in network.arrays().items()}
+        settings = {"scale": self.scale, "tower": self._tower, "network": network.signature.to_json()}
+        if self.index is not None:
+            settings["index"] = {"probes": self.index.probes, "recall": self.index.recall}
+            arrays[INDEX] = self.index.serialised()
         return Component(
-            {"scale": self.scale, "tower": self._tower, "network": network.signature.to_json()},
+            settings,
             {"item_vectors": self.item_vectors, "item_norms": self.item_norms, **arrays},
             network.onnx(),
         )
@@ -79,6 +101,7 @@ class TwoTowerScorer:
         settings, arrays = component.settings, component.arrays
         if network.signature != Signature.from_json(settings["network"]):
             raise ValueError("the network has another signature than the component")
-        return cls(
-            arrays["item_vectors"], arrays["item_norms"], network, settings["scale"], dict(settings["tower"])
-        )
+        vectors = arrays["item_vectors"]
+        index = AnnIndex.stored(vectors, arrays[INDEX], **settings["index"]) if INDEX in arrays else None
+        tower = dict(settings["tower"])
+        return cls(vectors, arrays["item_norms"], network, settings["scale"], tower, index)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from training.bundle import Component
 from training.models.arrays import Float32
+from training.models.linear import DENSE_ITEMS
 from training.models.network import PARAMETERS, Signature, TensorSpec
 
 
@@ -125,7 +126,7 @@ class TwoTower(nn.Module):
         d, expanded = settings.dimension, expand(item_features, settings.buckets)
         self.settings = settings
         self.register_buffer("expanded", torch.from_numpy(expanded), persistent=False)
-        self.item = nn.Embedding(len(item_features), d)
+        self.item = nn.Embedding(len(item_features), d, sparse=len(item_features) > DENSE_ITEMS)
         self.item_features = nn.Linear(expanded.shape[1], d, bias=False)
         self.user = UserTower(settings, user_width)
         self.log_scale = nn.Parameter(torch.tensor(math.log(settings.initial_scale)))
@@ -140,7 +141,17 @@ class TwoTower(nn.Module):
             user_features: float32 [b, user_width].
             target: int64 [b], the items taken.
         """
-        items = self.items()
+        if not self.item.sparse:
+            items = self.items()
+        else:  # only those of the batch, and numbered among themselves
+            wanted, place = torch.unique(
+                torch.cat([history.reshape(-1), target]).clamp(max=len(self.item.weight) - 1),
+                return_inverse=True,
+            )
+            items = self.item(wanted) + self.item_features(self.expanded[wanted])
+            missing = history == len(self.item.weight)
+            history = place[: history.numel()].reshape(history.shape).masked_fill(missing, len(items))
+            target = place[missing.numel() :]
         users = self.users(history, user_features, items)
         return self.log_scale.exp() * users @ F.normalize(items[target], dim=-1).T
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.retrieval.index import GATHER, ExactIndex, VectorIndex, top_k, top_k_of, usable
-from serving.types import Float32, Int32, Mask
+from training.models.arrays import Float32, Int32, Mask
+from training.models.index import GATHER, top_k, top_k_of, usable
 
 # Items from which an ANN may answer. At 100,000 x 64 the exact index takes 1.7 ms and the ANN 0.4, where all
 # other stages of a request take about 2; below, what it saves is not worth its losses.
@@ -90,12 +90,34 @@ class AnnIndex:
         self._index = self._built()
         self.recall = self._tune(self._sample() if queries is None else queries, recall)
 
+    @classmethod
+    def stored(cls, vectors: Float32, index: NDArray[np.uint8], probes: int, recall: float) -> AnnIndex:
+        """What `serialised` was made of, over the same vectors."""
+        found = cls.__new__(cls)
+        found._vectors, found._faiss = vectors, _faiss()
+        found._faiss.omp_set_num_threads(1)
+        found._index = found._faiss.deserialize_index(np.ascontiguousarray(index))
+        found._lists, found._probes, found.recall = int(found._index.nlist), probes, recall
+        return found
+
+    @property
+    def probes(self) -> int:
+        """Lists that a search looks into, of `100` items among all."""
+        return self._probes
+
+    def serialised(self) -> NDArray[np.uint8]:
+        """The lists as Faiss writes them; without the vectors, and without `probes` and `recall`."""
+        written: NDArray[np.uint8] = self._faiss.serialize_index(self._index)
+        return written
+
     def search(self, query: Float32, k: int, allowed: Mask | None = None) -> tuple[Int32, Float32]:
         """As many items as the exact index would return, of which some may be lower ones; exact scores."""
         if query.shape != self._vectors.shape[1:]:
             raise ValueError(f"the query must be [{self._vectors.shape[1]}], not {list(query.shape)}")
         n = len(self._vectors)
         count = n if allowed is None else int(np.count_nonzero(allowed))
+        if count == n:
+            allowed = None
         if not 0 < k < count:
             return top_k(self._vectors @ query, k, allowed)
         if allowed is not None and count < GATHER * n:
@@ -152,14 +174,13 @@ class AnnIndex:
         return self._vectors[np.random.default_rng(0).choice(len(self._vectors), count, replace=False)]
 
 
-def choose_index(vectors: Float32, queries: Float32 | None = None) -> VectorIndex:
-    """The exact index for a catalogue below `APPROXIMATE_FROM` items, and for one whose vectors have no
-    neighbourhoods to find (its ANN would miss `RECALL`); an ANN otherwise. Arguments as `AnnIndex`'s."""
-    if len(vectors) >= APPROXIMATE_FROM:
-        index = AnnIndex(vectors, queries)
-        if index.recall >= RECALL:
-            return index
-    return ExactIndex(vectors)
+def approximate(vectors: Float32, queries: Float32 | None = None) -> AnnIndex | None:
+    """An ANN for a catalogue of `APPROXIMATE_FROM` items or more that reaches `RECALL`; None for a smaller
+    one, and for one whose vectors have no neighbourhoods to find. Arguments as `AnnIndex`'s."""
+    if len(vectors) < APPROXIMATE_FROM:
+        return None
+    index = AnnIndex(vectors, queries)
+    return index if index.recall >= RECALL else None
 
 
 def _faiss() -> Any:

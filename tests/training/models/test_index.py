@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.retrieval.index import BLOCK, ExactIndex, _Leaders, top_k
+from training.models.index import BLOCK, ExactIndex, _Leaders, top_k
 
 few = st.sampled_from([-1.0, -0.0, 0.0, 1.0])
 any_float = st.floats(width=32)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.retrieval import ann
-from serving.retrieval.ann import AnnIndex, choose_index
-from serving.retrieval.index import BLOCK, ExactIndex, VectorIndex, top_k
+from training.models import ann
+from training.models.ann import AnnIndex, approximate
+from training.models.index import BLOCK, ExactIndex, VectorIndex, top_k
 
 D = 16
 
@@ -143,19 +143,29 @@ def test_without_faiss_the_error_says_what_to_install(monkeypatch: pytest.Monkey
         AnnIndex(VECTORS)
 
 
-def test_the_choice_is_exact_for_a_small_catalogue_and_loads_no_faiss(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.parametrize("mask", MASKS)
+def test_a_stored_one_finds_the_same(mask: str) -> None:
+    made = AnnIndex(VECTORS)
+    again = AnnIndex.stored(VECTORS, made.serialised(), made.probes, made.recall)
+    query, allowed = VECTORS[17] + np.float32(0.1), MASKS[mask](len(VECTORS))
+    for one, other in zip(made.search(query, 100, allowed), again.search(query, 100, allowed), strict=True):
+        assert one.tobytes() == other.tobytes()
+    assert again.recall == made.recall
+
+
+def test_none_for_a_small_catalogue_and_faiss_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    assert isinstance(choose_index(VECTORS), ExactIndex)
+    assert approximate(VECTORS) is None
 
 
-def test_the_choice_is_approximate_for_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_with_its_recall_for_a_large_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ann, "APPROXIMATE_FROM", len(VECTORS))
-    assert isinstance(choose_index(VECTORS), AnnIndex)
+    index = approximate(VECTORS)
+    assert index is not None
+    assert index.recall >= ann.RECALL
 
 
-def test_the_choice_is_exact_where_an_ann_would_miss_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_none_where_an_ann_would_miss_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ann, "APPROXIMATE_FROM", 1_000)
     noise = np.random.default_rng(0).standard_normal((20_000, 64), dtype=np.float32)
-    assert isinstance(choose_index(noise), ExactIndex)
+    assert approximate(noise) is None

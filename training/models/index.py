@@ -10,8 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.types import Float32, Int32, Mask
-from training.models.retrieval import top_k as of_rows
+from training.models.arrays import Float32, Int32, Mask
+from training.models.eligible import Eligible, Retrieved
+from training.models.eligible import top_k as of_rows
+from training.models.ragged import Ragged
 
 
 def top_k(scores: Float32, k: int, allowed: Mask | None = None) -> tuple[Int32, Float32]:
@@ -110,6 +112,19 @@ class ExactIndex:
             leaders.offer(start, scores, None if allowed is None else allowed[start:end])
             start = end
         return leaders.best()
+
+
+def nearest(index: VectorIndex, queries: Float32, eligible: Eligible, k: int) -> Retrieved:
+    """The `k` best of each query [b, d] that its user may be shown. Masks are shared between users, so what
+    is hidden from one is looked for with the rest, and dropped."""
+    found, scores = [], []
+    for row, query in enumerate(queries):
+        hidden = eligible.hidden[row]
+        items, score = index.search(query, k + len(hidden), eligible.mask(row))
+        kept = np.flatnonzero(~np.isin(items, hidden))[:k]
+        found.append(items[kept])
+        scores.append(score[kept])
+    return Ragged.of(found, np.int32), np.concatenate([np.empty(0, np.float32), *scores])
 
 
 def _transposed(vectors: Float32) -> list[Float32]:
