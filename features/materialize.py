@@ -47,8 +47,8 @@ def materialize(
     data_version: str,
     progress: Step = silent,
 ) -> Counts:
-    """Replaces whatever rows Redis holds by these, of more than `ONLINE_ITEMS` items by the users' alone. Doing
-    it twice changes nothing.
+    """Replaces whatever rows Redis holds by these; of more than `ONLINE_ITEMS` items, none is. Doing it twice
+    changes nothing.
 
     Older rows go first: Feast keeps a row whose newest event is as new as the one written, even under another
     schema. Readers meanwhile find some users unknown. Stopped half-way, there is no marker, and the next

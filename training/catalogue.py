@@ -20,8 +20,8 @@ reading ten from Arrow costs 0.1 ms, a third of an answer's HTTP time."""
 
 
 CACHED_POSITIONS = 20_000
-"""Ids whose items are remembered, about 0.1 kB each: the same few are asked for again and again, and looking
-one up in the table takes ten times as long."""
+"""Ids whose items are remembered, about 0.1 kB each: the same few are asked for again and again, and a look
+into the table makes arrays for each."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Catalogue:
 
 
 class Texts(Sequence[str]):
-    """A column's cells as text, made when asked for: a million of them as Python's strings are 70 MB."""
+    """A column's cells as text, made when asked for, so that there is no Python object an item."""
 
     def __init__(self, column: pa.ChunkedArray, otherwise: Sequence[str] = ()) -> None:
         """Args:

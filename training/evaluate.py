@@ -40,7 +40,7 @@ EASE_REGULARISATION = 250.0
 """RecBole's default, which its published figures for this data use."""
 
 MOST_CASES = 20_000
-"""Held-out events that are judged at most, drawn at random beyond and asked in order of time: the 95 % interval
+"""Held-out events that are judged at most, drawn at random beyond, in order of time: the 95 % interval
 of a share is then at most 1.4 points wide."""
 
 _CHUNK_SCORES = 8 << 20

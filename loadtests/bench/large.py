@@ -4,8 +4,8 @@ something to learn.
     python -m loadtests.bench.large FOLDER --users 200000 --items 1000000 --interactions 10000000
 
 Every item belongs to one niche; a user likes a few, popular ones more often, and chooses in four of five
-events among the popular items of one of them, else among all. Does not belong here: worlds with latent vectors,
-which `marquee data --dataset synthetic` makes: of a million items only the genre can be learned there.
+events among the popular items of one of them, else among all. Does not belong here: worlds of latent vectors,
+as `marquee data --dataset synthetic` makes them: of a million items only the genre can be learned there.
 """
 
 from __future__ import annotations

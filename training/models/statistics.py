@@ -31,11 +31,11 @@ UNSEEN_IDLE_DAYS = 60
 on the same scale."""
 
 HEAD = 2_000
-"""Most popular items kept in order: what a user may be shown is nearly always among them, and looking for it
-among a million items costs 5 ms a request."""
+"""Most popular items kept in order: what a user may be shown is nearly always among them, so that
+a request does not look at every item."""
 
 LONG_LOG = 1_000_000
-"""Rows from which on a day's table is made from an earlier day's: from all of 10 million it takes 1 s."""
+"""Rows from which on a day's table is made from an earlier day's: all rows take too long to repeat."""
 
 CACHE_BYTES = 64 << 20
 """Tables kept, least recently used first out. One day of 1,700 items is 40 kB; of a million, 24 MB."""
