@@ -1,5 +1,6 @@
 """safetensors files without reading them: arrays that lie in the file, and in memory once on a machine,
-however many processes read them. Format: huggingface.co/docs/safetensors, "Format".
+however many processes read them. The library's own reader copies each array.
+Format: huggingface.co/docs/safetensors, "Format".
 
 Does not belong here: what the arrays are.
 """

@@ -66,10 +66,8 @@ def neighbourhoods(
     """
     users, items = _met(offsets, item_index, n_items)
     n_users = len(offsets) - 1
-    by_user, by_item = (
-        Ragged(items, splits(np.bincount(users, minlength=n_users))),
-        _by_item(users, items, n_items),
-    )
+    by_user = Ragged(items, splits(np.bincount(users, minlength=n_users)))
+    by_item = _by_item(users, items, n_items)
     count = by_item.lengths
     pairs = np.concatenate([[0], np.cumsum(by_user.lengths[by_item.values])])[by_item.row_splits]
     with warnings.catch_warnings():  # torch says once that its CSR tensors are in beta, and unchecked
@@ -212,14 +210,12 @@ def _solved(pattern: Items, weights: Solve, share: float) -> tuple[Items, Float3
         mine = np.flatnonzero(~done[of[: 1 + int(np.ceil(share * len(nearest)))]])
         done[of[mine]] = True
         columns = weights(of)[:, mine]
-        source, column = np.nonzero(columns)
-        sources.append(of[source])
+        row, column = np.nonzero(columns)
+        sources.append(of[row])
         targets.append(of[mine[column]])
-        values.append(columns[source, column].astype(np.float32))
-    source: Int32 = np.concatenate([np.empty(0, np.int32), *sources]).astype(np.int32, copy=False)
-    target: Int32 = np.concatenate([np.empty(0, np.int32), *targets]).astype(np.int32, copy=False)
-    value: Float32 = np.concatenate([np.empty(0, np.float32), *values])
-    return _heaviest(source, target, value, len(pattern))
+        values.append(columns[row, column].astype(np.float32))
+    source, target = (np.concatenate([np.empty(0, np.int32), *each]) for each in (sources, targets))
+    return _heaviest(source, target, np.concatenate([np.empty(0, np.float32), *values]), len(pattern))
 
 
 def _heaviest(source: Int32, target: Int32, value: Float32, n: int) -> tuple[Items, Float32]:
