@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 
 def hashed(item_ids: Iterable[str]) -> NDArray[np.uint32]:
-    """uint32 [n]: MurmurHash3 x86-32 of each id as UTF-8, the same in every process and release.
+    """uint32 [n]: MurmurHash3 x86-32 of each id as UTF-8, the same in every process and release. An id may be
+    any string: half of a surrogate pair, which JSON lets a client send, ends the process in mmh3's own encoding.
 
     Four bytes are enough for what a set of them decides. An item that was met is always found again; one
     that was not is taken for met with a chance of one in four thousand million for each item in the set.
     """
-    return np.fromiter((mmh3.hash(one, signed=False) for one in item_ids), np.uint32)
+    return np.fromiter(
+        (mmh3.hash(one.encode(errors="surrogatepass"), signed=False) for one in item_ids), np.uint32
+    )

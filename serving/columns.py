@@ -5,6 +5,7 @@ The computations are the ones training used (`training.models`). Does not belong
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,15 +14,23 @@ import numpy as np
 from serving.batch import Candidates, Queries
 from serving.parts import Options, Parts
 from serving.types import Float32, Mask
+from training.models.linear import ItemModel
 from training.models.ranking_features import NAMES, ranking_features
 from training.models.scores import BaseModels, Scores
+from training.models.statistics import ItemStatistics
+from training.models.two_tower.model import TwoTowerScorer
 from training.spec import PipelineSpec, StageSpec
 
 BASE = "base models"
 """What a batch remembers the models' scores by, and a bundle's parts the models."""
 
-BASE_MODELS = ("two_tower", "ease", "sequential", "statistics")
-"""What a stage that reads the base models calls them."""
+BASE_MODELS: Mapping[str, type] = {
+    "two_tower": TwoTowerScorer,
+    "ease": ItemModel,
+    "sequential": ItemModel,
+    "statistics": ItemStatistics,
+}
+"""What a stage that reads the base models calls them, and what each is."""
 
 
 def base_models(spec: StageSpec, parts: Parts) -> BaseModels:
@@ -42,7 +51,7 @@ class RankingHydrator:
     models: BaseModels
     name: str = "ranking_features"
     requires: tuple[str, ...] = ()
-    MODELS: ClassVar[tuple[str, ...]] = BASE_MODELS
+    MODELS: ClassVar[Mapping[str, type]] = BASE_MODELS
     PROVIDES: ClassVar[tuple[str, ...]] = NAMES
 
     @property

@@ -16,7 +16,7 @@ from serving.expressions import CatalogueFilter
 from serving.runtime.protocol import Runtime
 from training import spec
 from training.bundle import Bundle, BundleError
-from training.registry import MODELS
+from training.registry import MODELS, STAGES, lacks
 from training.spec import StageSpec
 
 T = TypeVar("T")
@@ -54,14 +54,21 @@ class Parts:
         """The model that the stage calls so.
 
         Raises:
-            BundleError: the stage or the bundle has none.
+            BundleError: the stage or the bundle has none, or it is not what the stage's kind needs.
         """
         if name not in stage.models:
             raise BundleError(
                 f"stage {stage.name!r} of kind {stage.kind} names no model {name!r}; train again"
             )
         component = stage.models[name]
-        return self.once(("model", component), lambda: self._load(component))
+        model = self.once(("model", component), lambda: self._load(component))
+        wanted = STAGES.find(stage.kind).MODELS[name]
+        if missing := lacks(model, wanted, made=True):
+            raise BundleError(
+                f"stage {stage.name!r} of kind {stage.kind}: model {component!r} has no "
+                f"{', '.join(missing)}; name another one in the recipe, and train again"
+            )
+        return model
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What several stages of the bundle share, made by the first that asks."""

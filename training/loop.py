@@ -9,7 +9,6 @@ belong here: how workers are started and where checkpoints go (`trainer`), netwo
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from training.mapped import mapped
 from training.models.two_tower.estimator import TwoTowerEstimator
-from training.optimizers import Optimizers
+from training.optimizers import Optimizers, one_cycle
 from training.schedule import Schedule
 
 Weights = dict[str, torch.Tensor]
@@ -197,14 +196,6 @@ class _Run:
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         self.optimizer.step()
         return loss.item()
-
-
-def one_cycle(progress: float, warmup: float) -> float:
-    """Share of the peak learning rate when `progress` of all steps is done: up, then down along a cosine
-    (Smith and Topin 2017)."""
-    if progress < warmup:
-        return 0.04 + 0.96 * progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
 def _seed(schedule: Schedule, job: str, *where: int) -> int:

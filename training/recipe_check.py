@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from training.manifest import CATALOGUE
 from training.recipe import Recipe, RecipeError, StageRecipe, lines
-from training.registry import ESTIMATORS, MODELS, STAGES, Registry, UnknownKindError
+from training.registry import ESTIMATORS, MODELS, STAGES, Registry, UnknownKindError, lacks
 from training.spec import METHODS, Options
 
 BASE = {
@@ -76,6 +76,7 @@ def _stages(recipe: Recipe, path: Path) -> Iterator[str]:
             key = f"pipelines.{name}.stages.{number}"
             try:
                 yield from _stage(stage, provided, path, key)
+                yield from _read(recipe, stage, path, key)
                 provided.update(getattr(STAGES.find(stage.kind), "PROVIDES", ()))
             except UnknownKindError as error:
                 yield f"{path}: {key}.kind: {error}"
@@ -97,6 +98,20 @@ def _stage(stage: StageRecipe, provided: set[str], path: Path, key: str) -> Iter
     if (columns := getattr(kind, "REQUIRES", None)) and set(columns) != set(stage.requires):
         yield f"{path}: {key}.requires: {stage.kind} reads {', '.join(columns)}"
     yield from _options(STAGES, stage.kind, stage.options, path, key)
+
+
+def _read(recipe: Recipe, stage: StageRecipe, path: Path, key: str) -> Iterator[str]:
+    """Whether the models that it names can do what its kind asks of them."""
+    wanted = getattr(STAGES.find(stage.kind), "MODELS", {})
+    for called, name in stage.models.items():
+        kind = recipe.models[name].kind
+        if called not in wanted or kind not in MODELS.kinds:
+            continue
+        if missing := lacks(MODELS.find(kind), wanted[called], made=False):
+            yield (
+                f"{path}: {key}.models.{called}: {name}, of kind {kind}, has no {', '.join(missing)}, which "
+                f"{stage.kind} asks for"
+            )
 
 
 def _options(registry: Registry, kind: str, given: Mapping[str, Any], path: Path, key: str) -> Iterator[str]:

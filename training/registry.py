@@ -92,7 +92,8 @@ MODELS = Registry(
     },
 )
 """Kinds of components. A class has `from_component(component)`, or, where it names a `NETWORK`,
-`from_component(component, network)`."""
+`from_component(component, network)`; `MAKES`, the protocol of what that returns, where it is no object of the
+class itself."""
 
 ESTIMATORS = Registry(
     "marquee.models",
@@ -130,7 +131,21 @@ STAGES = Registry(
     },
 )
 """Kinds of stages. A class satisfies the protocol of its role (`serving.stages`) and has `build(spec, parts,
-pipeline)`; `Settings` where it takes some, and `MODELS`, what it calls the models that it reads."""
+pipeline)`; `Settings` where it takes some, and `MODELS`: what it calls the models that it reads → what each
+must be, a protocol or a class."""
+
+
+def lacks(model: object, wanted: type[Any], *, made: bool) -> list[str]:
+    """What a model, or the class of its kind, has not of what a stage needs it for.
+
+    Args:
+        wanted: a protocol, or a class, whose public names are needed.
+        made: the model itself is given; of a class, which has no data yet, methods alone are asked.
+    """
+    kind = model if made else getattr(model, "MAKES", model)
+    methods = {name for name in dir(wanted) if callable(getattr(wanted, name))}
+    names = methods | {*getattr(wanted, "__annotations__", {})} if made else methods
+    return sorted(name for name in names if not name.startswith("_") and not hasattr(kind, name))
 
 
 def requirements(declaration: Declaration) -> tuple[str, ...]:

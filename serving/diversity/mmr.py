@@ -6,6 +6,9 @@ where relevance and vectors come from.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
+
 import numpy as np
 from pydantic import PositiveInt
 
@@ -60,11 +63,19 @@ def _normalised(relevance: Float32) -> Float32:
     return np.asarray(scaled, np.float32)
 
 
+class ItemVectors(Protocol):
+    """Attributes:
+    item_vectors: float32 [n_items, d].
+    """
+
+    item_vectors: Float32
+
+
 class MMRSelector:
     """MMR over the best of a ranked list; what lies below `pool` is never worth its loss in relevance."""
 
     name = "mmr"
-    MODELS = ("vectors",)
+    MODELS: ClassVar[Mapping[str, type]] = {"vectors": ItemVectors}
 
     class Settings(Options):
         pool: PositiveInt

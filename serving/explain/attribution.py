@@ -6,8 +6,9 @@ exact Shapley values (`training.models.shapley`). No reason is given that the sc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from pydantic import PositiveInt
@@ -45,7 +46,7 @@ class _Anchored:
 
 class RankerExplainer:
     name = "ranker_terms"
-    MODELS = (*BASE_MODELS, "ranker")
+    MODELS: ClassVar[Mapping[str, type]] = {**BASE_MODELS, "ranker": Ranker}
 
     class Settings(Options):
         contributions: PositiveInt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ class RankerScorer:
 
     ranker: Ranker
     name: str = "ranker"
-    MODELS: ClassVar[tuple[str, ...]] = ("ranker",)
+    MODELS: ClassVar[Mapping[str, type]] = {"ranker": Ranker}
     REQUIRES: ClassVar[tuple[str, ...]] = NAMES
 
     @classmethod

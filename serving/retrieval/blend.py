@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 from pydantic import PositiveInt
@@ -20,7 +21,7 @@ class CalibratedBlender:
     in the answer."""
 
     name = "calibrated"
-    MODELS = ("blend",)
+    MODELS: ClassVar[Mapping[str, type]] = {"blend": Blend}
 
     class Settings(Options):
         limit: PositiveInt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,7 +21,7 @@ class NamedItems:
     statistics: ItemStatistics
     name: str = "named"
     personal: ClassVar[bool] = False
-    MODELS: ClassVar[tuple[str, ...]] = ("statistics",)
+    MODELS: ClassVar[Mapping[str, type]] = {"statistics": ItemStatistics}
 
     @classmethod
     def build(cls, spec: StageSpec, parts: Parts, pipeline: PipelineSpec) -> NamedItems:

@@ -5,6 +5,7 @@ The second fills in where the first knows too little: a new item has properties 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,7 +31,7 @@ class SimilarByBehaviour:
     name: str = "behaviour"
     personal: ClassVar[bool] = False
 
-    MODELS: ClassVar[tuple[str, ...]] = ("linear",)
+    MODELS: ClassVar[Mapping[str, type]] = {"linear": ItemModel}
 
     class Settings(Options):
         limit: PositiveInt

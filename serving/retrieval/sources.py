@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -32,7 +33,7 @@ class ModelSource:
     limit: int
     personal: ClassVar[bool] = True
 
-    MODELS: ClassVar[tuple[str, ...]] = BASE_MODELS
+    MODELS: ClassVar[Mapping[str, type]] = BASE_MODELS
 
     class Settings(Options):
         by: Literal["two_tower", "ease", "sequential"]
@@ -64,7 +65,7 @@ class VectorSource:
     limit: int
     personal: ClassVar[bool] = True
 
-    MODELS: ClassVar[tuple[str, ...]] = BASE_MODELS
+    MODELS: ClassVar[Mapping[str, type]] = BASE_MODELS
 
     class Settings(Options):
         limit: PositiveInt
@@ -98,7 +99,7 @@ class PopularSource:
     name: str = "popular"
     personal: ClassVar[bool] = False
 
-    MODELS: ClassVar[tuple[str, ...]] = ("statistics",)
+    MODELS: ClassVar[Mapping[str, type]] = {"statistics": ItemStatistics}
 
     class Settings(Options):
         limit: PositiveInt

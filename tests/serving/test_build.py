@@ -394,11 +394,9 @@ def changed(stage: str, **fields: Any) -> Bundle:
         ("ease", {"options": {"by": "ease"}}, "stage 'ease': option limit: Field required"),
         ("ease", {"options": {"by": "ease", "limit": 5, "depth": 3}}, "option depth: Extra inputs"),
         ("popular", {"models": {}}, "stage 'popular' of kind popular names no model 'statistics'"),
-        (
-            "ranker",
-            {"requires": ("age", "horoscope")},
-            "requires horoscope, which no stage before",
-        ),
+        ("popular", {"models": {"statistics": "ease"}}, "kind popular: model 'ease' has no at, "),
+        ("mmr", {"models": {"vectors": "blend"}}, "kind mmr: model 'blend' has no item_vectors;"),
+        ("ranker", {"requires": ("age", "horoscope")}, "requires horoscope, which no stage before"),
         ("ranker", {"requires": ("age",)}, "reads ease, ease_long"),
     ],
 )

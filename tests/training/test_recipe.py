@@ -80,12 +80,15 @@ def stage(recipe: dict[str, Any], number: int, pipeline: str = "recommend") -> d
         (lambda r: stage(r, 3).update(limit=0), "stages.3.limit: Input should be greater than 0"),
         (lambda r: stage(r, 3).update(depth=3), "stages.3.depth: Extra inputs"),
         (lambda r: stage(r, 3).update(models={}), "stages.3.models: popular reads statistics;"),
+        (lambda r: stage(r, 3)["models"].update(statistics="ease"), "statistics: ease, of kind ease, has"),
+        (lambda r: stage(r, 8)["models"].update(ranker="blend"),
+         "8.models.ranker: blend, of kind calibrated_blend, has no contributions, score, which ranker asks"),
         (lambda r: stage(r, 5).update(kind="mmr"), "stages.5.role: mmr is no filter"),
         (lambda r: stage(r, 1).update(by="two_tower"), "source ease retrieves by two_tower, and another"),
         (lambda r: stage(r, 1).update(by="magic"), "stages.1.by: Input should be 'two_tower'"),
         (lambda r: stage(r, 0, "similar").update(quota=5), "similar.stages.0.quota: only a source has one"),
         (lambda r: stage(r, 8).update(requires=["charm"]), "8.requires: no stage before it provides charm"),
-        (lambda r: stage(r, 8).update(requires=["age"]), "stages.8.requires: additive reads two_tower"),
+        (lambda r: stage(r, 8).update(requires=["age"]), "stages.8.requires: ranker reads two_tower"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_a_line_with_file_and_key(

@@ -130,6 +130,8 @@ class NeighbourModel:
 class ItemToItem:
     """An item-to-item model as a bundle keeps it: dense, or of a few neighbours."""
 
+    MAKES = ItemModel
+
     @staticmethod
     def from_component(component: Component) -> ItemModel:
         kind = NeighbourModel if "item" in component.arrays else LinearItemModel

@@ -83,6 +83,11 @@ def test_a_row_that_is_not_finite_has_no_score_and_leaves_others_theirs(ranker: 
     np.testing.assert_allclose(found[[0, 2]], expected[[0, 2]], atol=1e-6)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 10])
+def test_any_number_of_steps_is_a_training(steps: int) -> None:
+    assert np.isfinite(fit_dcn(lists(np.random.default_rng(0)), FIT.model_copy(update={"steps": steps})).bias)
+
+
 @pytest.mark.parametrize(
     "features", [np.zeros((0, 3, 4), np.float32), np.full((2, 3, 4), np.inf, np.float32)]
 )

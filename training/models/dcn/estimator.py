@@ -14,6 +14,7 @@ from training.models.dcn.network import DcnNetwork, DcnSettings, bins_of
 from training.models.dcn.options import DcnOptions
 from training.models.eager import EagerNetwork
 from training.models.ranking_lists import RankingLists, quantile_knots
+from training.optimizers import one_cycle
 
 
 def fit_dcn(lists: RankingLists, options: DcnOptions, seed: int = 0) -> DcnRanker:
@@ -38,8 +39,8 @@ def _train(network: DcnNetwork, lists: RankingLists, options: DcnOptions) -> Non
     optimiser = torch.optim.AdamW(
         network.parameters(), options.learning_rate, weight_decay=options.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options.learning_rate, total_steps=options.steps, pct_start=0.1
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: one_cycle(step / options.steps, options.warmup)
     )
     for _ in range(options.steps):
         batch = torch.randint(len(present), (options.batch,))

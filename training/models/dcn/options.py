@@ -15,6 +15,9 @@ class DcnOptions(Options):
     steps: PositiveInt = Field(360, description="of AdamW (Loshchilov & Hutter 2019), one cycle")
     batch: PositiveInt = Field(128, description="lists drawn a step")
     learning_rate: PositiveFloat = Field(3e-3, description="at its peak")
+    warmup: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1, description="share of the steps in which the rate rises"
+    )
     weight_decay: NonNegativeFloat = Field(0.1, description="on all weights")
     knots: Annotated[int, Field(ge=2)] = Field(16, description="quantiles, bins between them")
     embedding: PositiveInt = Field(4, description="numbers that a feature becomes")

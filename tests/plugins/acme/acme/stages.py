@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ class PicksSource:
     limit: int
     name: str
     personal: ClassVar[bool] = False
-    MODELS: ClassVar[tuple[str, ...]] = ("picks",)
+    MODELS: ClassVar[Mapping[str, type]] = {"picks": Picks}
 
     class Settings(Options):
         limit: PositiveInt
