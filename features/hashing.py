@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 def hashed(item_ids: Iterable[str]) -> NDArray[np.uint32]:
     """uint32 [n]: MurmurHash3 x86-32 of each id as UTF-8, the same in every process and release. An id may be
-    any string: half of a surrogate pair, which JSON lets a client send, ends the process in mmh3's own encoding.
+    any string; mmh3's own encoding ends the process at half a surrogate pair, which JSON lets a client send.
 
     Four bytes are enough for what a set of them decides. An item that was met is always found again; one
     that was not is taken for met with a chance of one in four thousand million for each item in the set.

@@ -63,6 +63,7 @@ def test_there_is_none_where_a_bundle_is_named(chart: Chart) -> None:
         ("--set=bootstrap.datasetPath=s3://tables", False),
         ("--set=bootstrap.resources.limits.memory=9Gi", False),
         ("--set=runAsUser=2000", False),
+        ("--set=recipe=seed: 1", False),
     ],
 )
 def test_it_is_another_job_where_its_template_is_another(chart: Chart, flag: str, same: bool) -> None:

@@ -120,6 +120,7 @@ ROWS = [
     on("rayservice.yaml", ALWAYS, ("--set=head.priorityClassName=high",),
        f"{HEAD}.priorityClassName", "high"),
     on("redis-client-service.yaml", EXTERNAL, RENAMED, "metadata.name", "other-redis-client"),
+    off("recipe-configmap.yaml", ("--set=recipe=seed: 1",), RENAMED, "metadata.name", "other-recipe"),
     on("redis-configmap.yaml", EXTERNAL, RENAMED, "metadata.name", "other-redis"),
     on("redis-service.yaml", EXTERNAL, ("--set=redis.internal.metrics.enabled=true",),
        "spec.ports[1].port", 9121),

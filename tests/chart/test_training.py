@@ -1,6 +1,7 @@
 """The RayJob trains on its whole worker group, and its pods share what a training needs."""
 
 import typing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import training.cli
 from k8s.jobs import Sizes, sized
 from tests.chart.rendering import REQUIRED, Chart, Object
+from training.recipe import DEFAULT as SHIPPED
 
 
 def job(chart: Chart, *flags: str) -> Object:
@@ -76,3 +78,27 @@ def test_by_default_a_cluster_without_gpus_can_do_it(chart: Chart) -> None:
         assert "nodeSelector" not in spec
         limits = spec["containers"][0]["resources"]["limits"]
         assert "nvidia.com/gpu" not in limits
+
+
+def test_a_recipe_of_the_values_is_what_every_training_reads(chart: Chart, tmp_path: Path) -> None:
+    """Byte by byte, and where the variable says."""
+    text = SHIPPED.read_text(encoding="utf-8")
+    (film := tmp_path / "films.yaml").write_text(text, encoding="utf-8")
+    flags = ("--set=bundleStore.url=s3://models/bundles", "--set=redis.existingSecret=marquee-redis")
+    given = (*flags, "--set=retrain.enabled=true", f"--set-file=recipe={film}")
+    bootstrap = chart.one("Job", *given)["spec"]["template"]["spec"]
+    for spec in (bootstrap, pods(chart.one("RayJob", *given))[0]):
+        folder, _, name = env(spec)[read_by_train("recipe")].rpartition("/")
+        [mount] = [each for each in spec["containers"][0]["volumeMounts"] if each["mountPath"] == folder]
+        [volume] = [each for each in spec["volumes"] if each["name"] == mount["name"]]
+        [found] = [
+            each
+            for each in chart.objects(*given)
+            if each["kind"] == "ConfigMap" and each["metadata"]["name"] == volume["configMap"]["name"]
+        ]
+        assert found["data"][name] == text
+
+
+def test_without_a_recipe_the_one_that_ships_is_trained(chart: Chart) -> None:
+    assert read_by_train("recipe") not in env(pods(job(chart))[0])
+    assert not [each for each in pods(job(chart))[0]["volumes"] if each["name"] == "recipe"]

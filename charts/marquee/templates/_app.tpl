@@ -117,3 +117,16 @@
   persistentVolumeClaim:
     claimName: {{ include "marquee.workspaceClaim" . }}
 {{- end -}}
+
+{{/* What `marquee train` needs to read the values' recipe: a JSON list each of env, mounts, volumes; none without one. */}}
+{{- define "marquee.recipe" -}}
+{{- if .Values.recipe -}}
+{{- $folder := "/var/run/marquee/recipe" -}}
+{{- dict
+    "env" (list (dict "name" "MARQUEE_RECIPE" "value" (printf "%s/recipe.yaml" $folder)))
+    "mounts" (list (dict "name" "recipe" "mountPath" $folder "readOnly" true))
+    "volumes" (list (dict "name" "recipe" "configMap" (dict "name" (printf "%s-recipe" (include "marquee.fullname" .))))) | toJson -}}
+{{- else -}}
+{"env": [], "mounts": [], "volumes": []}
+{{- end -}}
+{{- end -}}

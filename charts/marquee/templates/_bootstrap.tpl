@@ -14,6 +14,7 @@
 {{- define "marquee.bootstrapSpec" -}}
 {{- $job := .Values.bootstrap -}}
 {{- $gpus := int $job.gpus -}}
+{{- $recipe := include "marquee.recipe" . | fromJson -}}
 {{- $placed := include "marquee.placed" (list . "bootstrap" (include "marquee.onGpus" (list . $job) | fromYaml)) | fromYaml -}}
 activeDeadlineSeconds: {{ $job.activeDeadlineSeconds }}
 backoffLimit: {{ $job.backoffLimit }}
@@ -21,6 +22,10 @@ template:
   metadata:
     labels:
       {{- include "marquee.labels" (list . "bootstrap") | nindent 6 }}
+    {{- with .Values.recipe }}
+    annotations:
+      checksum/recipe: {{ sha256sum . }}  # another recipe is another Job
+    {{- end }}
   spec:
     {{- include "marquee.pod" (list . "bootstrap" true .Values.runAsUser) | nindent 4 }}
     restartPolicy: Never  # each try is a pod of its own, whose log stays
@@ -48,6 +53,7 @@ template:
             value: {{ gt $gpus 0 | quote }}
           - name: RAY_USAGE_STATS_ENABLED
             value: "0"
+          {{- with $recipe.env }}{{ toYaml . | nindent 10 }}{{ end }}
         resources:
           {{- include "marquee.resources" (list $job $gpus) | nindent 10 }}
         securityContext:
@@ -56,6 +62,7 @@ template:
           - {name: tmp, mountPath: /tmp}
           - {name: shm, mountPath: /dev/shm}
           {{- include "marquee.workspaceMount" . | nindent 10 }}
+          {{- with $recipe.mounts }}{{ toYaml . | nindent 10 }}{{ end }}
           {{- with include "marquee.storeMounts" (list . true) | trim }}{{ . | nindent 10 }}{{ end }}
           {{- if $job.datasetClaim }}
           - {name: tables, mountPath: /var/run/marquee/tables, readOnly: true}
@@ -64,6 +71,7 @@ template:
       - {name: tmp, emptyDir: {}}
       - {name: shm, emptyDir: {medium: Memory, sizeLimit: 256Mi}}  # Ray's shared memory, of which it takes 100 MiB
       {{- include "marquee.workspaceVolume" . | nindent 6 }}
+      {{- with $recipe.volumes }}{{ toYaml . | nindent 6 }}{{ end }}
       {{- with include "marquee.storeVolumes" . | trim }}{{ . | nindent 6 }}{{ end }}
       {{- with $job.datasetClaim }}
       - name: tables
