@@ -35,6 +35,11 @@ def set_of(*columns: np.ndarray) -> set[int]:
     return {int(item) for column in columns for item in column}
 
 
+def matching(query: Query) -> set[int]:
+    """By hand."""
+    return set(range(N)) if query.filter is None else DRAMAS
+
+
 def allowed(query: Query) -> set[int]:
     """By hand."""
     gone = set_of(query.exclude)
@@ -42,7 +47,7 @@ def allowed(query: Query) -> set[int]:
         gone |= set_of(query.history.item_index, query.met)
     else:
         gone |= set_of(query.disliked)
-    return (set(range(N)) if query.filter is None else DRAMAS) - gone
+    return matching(query) - gone
 
 
 @given(st.lists(queries, min_size=1, max_size=5))
@@ -54,7 +59,7 @@ def test_eligible_is_what_matches_and_is_not_hidden_for_each_request(several: li
     every = batch_of(*([range(N)] * len(several)))
     checked = eligible.allows(every.items).reshape(len(several), N)
     for row, query in enumerate(several):
-        assert set(np.flatnonzero(eligible.mask(row))) == allowed(query)
+        assert set(np.flatnonzero(eligible.matching(row))) == matching(query)
         assert set(np.flatnonzero(chosen[row] > -np.inf)) == allowed(query)
         assert set(np.flatnonzero(checked[row])) == allowed(query)
     np.testing.assert_array_equal(EligibleFilter(ELIGIBILITY).keep(asked, every), checked.ravel())
@@ -63,10 +68,10 @@ def test_eligible_is_what_matches_and_is_not_hidden_for_each_request(several: li
 @given(st.lists(queries, min_size=1, max_size=4))
 def test_an_item_is_not_similar_to_itself(several: list[Query]) -> None:
     asked = Queries.of(several, 0, [not_itself(query) for query in several])
-    eligible = ELIGIBILITY.of(asked)
+    chosen = ELIGIBILITY.of(asked).of(np.zeros((len(several), N), np.float32))
     for row, query in enumerate(several):
-        matching = set(range(N)) if query.filter is None else DRAMAS
-        assert set(np.flatnonzero(eligible.mask(row))) == matching - set_of(query.items, query.exclude)
+        expected = matching(query) - set_of(query.items, query.exclude)
+        assert set(np.flatnonzero(chosen[row] > -np.inf)) == expected
 
 
 def test_what_was_met_is_hidden_and_where_it_may_come_again_only_what_was_disliked() -> None:
@@ -79,10 +84,9 @@ def test_what_was_met_is_hidden_and_where_it_may_come_again_only_what_was_dislik
 
 def test_what_one_query_hides_another_still_sees() -> None:
     one, other = queries_of(query_of(exclude=indices([3]))), queries_of(query_of())
-    assert not ELIGIBILITY.of(one).mask(0)[3]
-    assert ELIGIBILITY.of(other).mask(0).all()
     scores = np.zeros((1, N), np.float32)
-    ELIGIBILITY.of(one).of(scores)
+    assert np.flatnonzero(ELIGIBILITY.of(one).of(scores) < 0).tolist() == [3]
+    assert (ELIGIBILITY.of(other).of(scores) == 0).all()
     assert (scores == 0).all()  # a copy is masked
 
 
@@ -90,7 +94,7 @@ def test_a_mask_is_made_once_for_a_batch_and_for_equal_filters() -> None:
     asked = queries_of(query_of(filter=DRAMA), query_of(), query_of(filter=dict(DRAMA)))
     eligible = ELIGIBILITY.of(asked)
     assert eligible is ELIGIBILITY.of(asked)
-    assert eligible.masks.shape == (2, N)
+    assert len(eligible.masks) == 2
 
 
 def test_a_filter_that_does_not_fit_is_refused() -> None:

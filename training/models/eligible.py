@@ -50,7 +50,7 @@ class Eligible:
         found[self.hidden.row[known], self.hidden.values[known]] = -np.inf
         return found
 
-    def mask(self, row: int) -> Mask:
+    def matching(self, row: int) -> Mask:
         """bool [n], read-only: what one user's filter allows, hidden items among it."""
         mask: Mask = self.masks[self.mask_of[row]]
         return mask

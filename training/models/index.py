@@ -120,7 +120,7 @@ def nearest(index: VectorIndex, queries: Float32, eligible: Eligible, k: int) ->
     found, scores = [], []
     for row, query in enumerate(queries):
         hidden = eligible.hidden[row]
-        items, score = index.search(query, k + len(hidden), eligible.mask(row))
+        items, score = index.search(query, k + len(hidden), eligible.matching(row))
         kept = np.flatnonzero(~np.isin(items, hidden))[:k]
         found.append(items[kept])
         scores.append(score[kept])

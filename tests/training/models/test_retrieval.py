@@ -59,7 +59,7 @@ def test_eligible_is_what_the_filter_allows_and_nothing_hides(seed: int, lengths
     every = Ragged.of([np.arange(N_ITEMS, dtype=np.int32)] * len(lengths), np.int32)
     np.testing.assert_array_equal(eligible.allows(every), allowed.ravel())
     for row, own in enumerate(allowed):
-        visible = eligible.mask(row).copy()
+        visible = eligible.matching(row).copy()
         visible[eligible.hidden[row][eligible.hidden[row] >= 0]] = False
         np.testing.assert_array_equal(visible, own)
     scores = rng.choice([*TIED, np.nan], allowed.shape).astype(np.float32)
