@@ -1,0 +1,148 @@
+"""A network on a Triton server of the cluster: it computes for the service, which outlives it.
+
+MARQUEE_TRITON_IMAGE names the server's image: NVIDIA's, or the one that `triton/Dockerfile` makes of a wheel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import SMALL, Living
+from tests.cluster.kube import Object, apply, items, kubectl, until
+from tests.cluster.lives import SETTLED_S, whole
+from tests.cluster.release import image
+from training.bundle import read_bundle
+
+NAME = "triton"
+ADDRESS = f"{NAME}:8001"
+CLAIM = "bundleStore.pvc.existingClaim=bundles"
+RATE = 10.0
+"""Requests a second."""
+STARTED_S = 300.0
+"""Seconds for the server to be ready: its image may have to be pulled."""
+ON_TRITON = ("replicas.ingress.runtime=triton", f"config.runtimes.triton.address={ADDRESS}")
+
+INFERENCES = f"""
+import json
+from tritonclient.grpc import InferenceServerClient
+told = InferenceServerClient("{ADDRESS}").get_inference_statistics(as_json=True)
+print(sum(int(each.get("inference_count", 0)) for each in told["model_stats"]))
+"""
+
+
+def container(name: str, of: str, command: list[str], *mounts: Object) -> Object:
+    closed = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    return {"name": name, "image": of, "command": command, "securityContext": closed, "volumeMounts": mounts}
+
+
+def deployment(triton: str) -> Object:
+    """The server, over what `marquee bundle export-triton` writes of the bundle in service."""
+    repository, tag = image()
+    models = {"name": "models", "mountPath": "/models"}
+    bundles = {"name": "bundles", "mountPath": "/bundles", "readOnly": True}
+    export = ["marquee", "bundle", "export-triton", "/models", "--bundle", "/bundles/first"]
+    serve = ["tritonserver", "--model-repository=/models", "--grpc-port=8001", "--http-port=8000"]
+    server = container("server", triton, [*serve, "--allow-metrics=false"], models)
+    server["readinessProbe"] = {"httpGet": {"path": "/v2/health/ready", "port": 8000}, "periodSeconds": 2}
+    server["resources"] = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}
+    security = {"runAsNonRoot": True, "runAsUser": 1000, "fsGroup": 1000}
+    spec = {
+        "securityContext": {**security, "seccompProfile": {"type": "RuntimeDefault"}},
+        "terminationGracePeriodSeconds": 5,
+        "initContainers": [container("export", f"{repository}:{tag}", export, models, bundles)],
+        "containers": [server],
+        "volumes": [
+            {"name": "models", "emptyDir": {}},
+            {"name": "bundles", "persistentVolumeClaim": {"claimName": "bundles"}},
+        ],
+    }
+    labels = {"app": NAME}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": NAME},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    }
+
+
+@pytest.fixture
+def triton(living: Living) -> Iterator[None]:
+    """A server in the namespace of the release, ready."""
+    if not (server := os.environ.get("MARQUEE_TRITON_IMAGE")):
+        pytest.skip("MARQUEE_TRITON_IMAGE names no image of a Triton server")
+    namespace = living.release.namespace
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": NAME},
+        "spec": {"selector": {"app": NAME}, "ports": [{"name": "grpc", "port": 8001}]},
+    }
+    apply(namespace, deployment(server), service)
+    try:
+        rollout = ["rollout", "status", f"deployment/{NAME}", f"--timeout={STARTED_S:.0f}s"]
+        kubectl("--namespace", namespace, *rollout, timeout_s=STARTED_S + 30)
+        yield
+    finally:
+        kubectl("--namespace", namespace, "delete", f"deployment/{NAME}", f"service/{NAME}", "--wait=false")
+
+
+def inferences(living: Living) -> int:
+    """How many rows the server has computed since it started."""
+    asked = ["exec", "client", "--", "python", "-c", INFERENCES]
+    return int(kubectl("--namespace", living.release.namespace, *asked))
+
+
+def fallen_back(living: Living) -> float:
+    """Calls that the ingresses computed themselves instead, as the pods' exporters count them."""
+    found = 0.0
+    for pod in living.release.pods("worker-cpu"):
+        name = pod["metadata"]["name"]
+        ask = "import httpx; print(httpx.get('http://localhost:9464/metrics').text)"
+        command = ["exec", name, "-c", "ray", "--", "python", "-c", ask]
+        for line in kubectl("--namespace", living.release.namespace, *command).splitlines():
+            if line.startswith("marquee_degraded_total") and 'stage="triton:' in line:
+                found += float(line.split()[-1])
+    return found
+
+
+def test_a_network_is_computed_on_triton_and_without_it(
+    living: Living, triton: None, bundle_dir: Path
+) -> None:
+    """By sessions, whose vector the two-tower computes: no features are in Redis."""
+    release = living.release
+    known = read_bundle(str(bundle_dir)).catalogue.ids[:40]
+    sessions = [{"session": {"events": [{"item_id": str(one)}]}} for one in known]
+    warmed = inferences(living)
+
+    def computed() -> bool:
+        return living.client.each(sessions[:5], RATE).failed == 0 and inferences(living) > warmed
+
+    try:
+        release.upgrade(*SMALL, CLAIM, *ON_TRITON, wait=False)
+        until("an ingress that computes on Triton", computed, SETTLED_S)
+        whole(release, 2)
+        before = inferences(living)
+        count = living.client.each(sessions, RATE)
+        assert (count.failures, set(count.tiers)) == ({}, {"personal"})
+        assert inferences(living) > before
+
+        with living.client.load(sessions, RATE) as count:
+            kubectl("--namespace", release.namespace, "scale", f"deployment/{NAME}", "--replicas=0")
+            until("no server", lambda: not items("pods", release.namespace, f"app={NAME}"), STARTED_S)
+            until("calls computed by the ingress", lambda: fallen_back(living) > 0, STARTED_S)
+        assert (count.failures, set(count.tiers)) == ({}, {"personal"})
+        print(json.dumps({"fallen back": fallen_back(living), "degraded": count.degraded}))
+        answer = living.client.recommend("", **{"user_id": None, **sessions[0]})
+        assert not [lost for lost in answer["degraded"] if "two_tower" in lost]
+    finally:
+        release.upgrade(*SMALL, CLAIM, wait=False)
+        whole(release, 2)
