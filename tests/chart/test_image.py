@@ -1,4 +1,7 @@
-"""The Dockerfile, read and not built, so that it needs no container engine; `make image` builds it."""
+"""The Dockerfile, read and not built, so that it needs no container engine; `make image` builds it.
+
+So is that of the Triton server which a test of a cluster uses; .ci/run builds it.
+"""
 
 import fnmatch
 import re
@@ -12,6 +15,7 @@ from k8s.image import TOOLS
 
 ROOT = Path(__file__).resolve().parents[2]
 FINAL = ["cpu", "cuda"]
+DOCKERFILES = ["Dockerfile", "tests/cluster/triton/Dockerfile"]
 BUILD_TOOLS = re.compile(
     r"\b(apt-get|build-essential|gcc|clang|cmake|cargo|git|pip install|pip wheel)\b|-dev\b"
 )
@@ -72,6 +76,13 @@ def test_bases_are_pinned_by_tag(stages: dict[str, Stage]) -> None:
         assert re.match(r"\d+\.\d+\.\d+", tag), f"{name} is not pinned to a whole version: {tag!r}"
 
 
+def test_all_are_built_on_one_python() -> None:
+    """.ci/run makes that of the first, and none is pulled."""
+    found = [read((ROOT / path).read_text()) for path in DOCKERFILES]
+    bases = {stage.base for stages in found for stage in stages.values() if stage.base not in stages}
+    assert len(bases) == 1
+
+
 def test_the_python_is_one_that_the_project_supports(stages: dict[str, Stage]) -> None:
     requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     least = tuple(map(int, requires.removeprefix(">=").split(".")))
@@ -130,9 +141,11 @@ def sources(stages: dict[str, Stage]) -> list[str]:
     return [source for copy in copies if not copy[0].startswith("--from=") for source in copy[:-1]]
 
 
-def test_every_copied_path_exists_and_is_not_ignored(stages: dict[str, Stage]) -> None:
-    assert sources(stages)
-    for source in sources(stages):
+@pytest.mark.parametrize("path", DOCKERFILES)
+def test_every_copied_path_exists_and_is_not_ignored(path: str) -> None:
+    copied = sources(read((ROOT / path).read_text()))
+    assert copied
+    for source in copied:
         assert (ROOT / source).exists(), source
         assert not ignored(source), source
 
