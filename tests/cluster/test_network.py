@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -11,33 +10,13 @@ from tests.cluster.client import start
 from tests.cluster.conftest import Living, temporary_namespace
 from tests.cluster.kube import Object, kubectl, read, until
 from tests.cluster.lives import whole
+from tests.cluster.reach import Place, reached
 from tests.cluster.release import image
 
 SERVE = 8000
 LISTENER = 8099
 LISTENS = "0A"
 """TCP_LISTEN in /proc/net/tcp."""
-CONNECT_S = 3
-"""Seconds for a connection inside a cluster, which takes milliseconds where nobody forbids it."""
-
-CONNECT = """
-import asyncio, json, sys
-
-async def reached(host, port):
-    try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), float(sys.argv[2]))
-    except OSError:
-        return False
-    writer.close()
-    return True
-
-async def main():
-    places = json.loads(sys.argv[1])
-    print(json.dumps(await asyncio.gather(*(reached(*place) for place in places))))
-
-asyncio.run(main())
-"""
-Place = tuple[str, int]
 
 
 def listening(namespace: str, pod: Object) -> set[int]:
@@ -55,15 +34,6 @@ def listening(namespace: str, pod: Object) -> set[int]:
             if state == LISTENS and not address.endswith("0100007F"):
                 found.add(int(port, 16))
     return found
-
-
-def reached(
-    namespace: str, places: list[Place], pod: str = "client", container: str = "client"
-) -> list[Place]:
-    """Those of the places that accept a connection from the pod."""
-    command = ["python", "-c", CONNECT, json.dumps(places), str(CONNECT_S)]
-    said = json.loads(kubectl("--namespace", namespace, "exec", pod, "-c", container, "--", *command))
-    return [place for place, is_open in zip(places, said, strict=True) if is_open]
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,18 @@ import pytest
 from tests.cluster.conftest import SMALL, Living
 from tests.cluster.kube import Object, apply, items, kubectl, until
 from tests.cluster.lives import SETTLED_S, whole
+from tests.cluster.reach import reached
 from tests.cluster.release import image
 from training.bundle import read_bundle
 
 NAME = "triton"
-ADDRESS = f"{NAME}:8001"
+PORT = 8001
 CLAIM = "bundleStore.pvc.existingClaim=bundles"
-ON_TRITON = ("replicas.ingress.runtime=triton", f"config.runtimes.triton.address={ADDRESS}")
+ON_TRITON = (
+    "replicas.ingress.runtime=triton",
+    f"config.runtimes.triton.address={NAME}:{PORT}",
+    f"networkPolicy.tritonTo[0].podSelector.matchLabels.app={NAME}",
+)
 RATE = 10.0
 """Requests a second."""
 STARTED_S = 300.0
@@ -33,7 +38,7 @@ CLOSE = 1e-3
 INFERENCES = f"""
 import json
 from tritonclient.grpc import InferenceServerClient
-statistics = InferenceServerClient("{ADDRESS}").get_inference_statistics(as_json=True)
+statistics = InferenceServerClient("{NAME}:{PORT}").get_inference_statistics(as_json=True)
 print(sum(int(each.get("inference_count", 0)) for each in statistics["model_stats"]))
 """
 
@@ -49,7 +54,7 @@ def deployment(triton: str) -> Object:
     models = {"name": "models", "mountPath": "/models"}
     bundles = {"name": "bundles", "mountPath": "/bundles", "readOnly": True}
     export = ["marquee", "bundle", "export-triton", "/models", "--bundle", "/bundles/first"]
-    serve = ["tritonserver", "--model-repository=/models", "--grpc-port=8001", "--http-port=8000"]
+    serve = ["tritonserver", "--model-repository=/models", f"--grpc-port={PORT}", "--http-port=8000"]
     server = container("server", triton, [*serve, "--allow-metrics=false"], models)
     server["readinessProbe"] = {"httpGet": {"path": "/v2/health/ready", "port": 8000}, "periodSeconds": 2}
     server["resources"] = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}
@@ -87,7 +92,7 @@ def triton(living: Living) -> Iterator[None]:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": NAME},
-        "spec": {"selector": {"app": NAME}, "ports": [{"name": "grpc", "port": 8001}]},
+        "spec": {"selector": {"app": NAME}, "ports": [{"name": "grpc", "port": PORT}]},
     }
     apply(namespace, deployment(server), service)
     try:
@@ -102,6 +107,17 @@ def inferences(living: Living) -> int:
     """How many rows the server has computed since it started."""
     asked = ["exec", "client", "--", "python", "-c", INFERENCES]
     return int(kubectl("--namespace", living.release.namespace, *asked))
+
+
+def reaches(living: Living) -> bool:
+    """Whether the policies let a worker to the server."""
+    [worker, *_] = living.release.pods("worker-cpu")
+    place = (NAME, PORT)
+    return reached(living.release.namespace, [place], worker["metadata"]["name"], "ray") == [place]
+
+
+def scaled(living: Living, replicas: int) -> None:
+    kubectl("--namespace", living.release.namespace, "scale", f"deployment/{NAME}", f"--replicas={replicas}")
 
 
 def fallen_back(living: Living) -> float:
@@ -151,22 +167,28 @@ def test_a_network_is_computed_on_triton_and_without_it(
         found = answers()
         return found if inferences(living) - before >= len(compared) else []
 
+    whole(release, 2)
     without = answers()
     assert {len(each) for each in without} == {10}
     assert inferences(living) == 0
+    assert not reaches(living)
     try:
         release.upgrade(*SMALL, CLAIM, *ON_TRITON, wait=False)
         assert_same(until("answers that Triton computed", answers_of_triton, SETTLED_S), without)
         whole(release, 2)
+        assert reaches(living)
+
         before = fallen_back(living)
         with living.client.load(sessions, RATE) as count:
-            kubectl("--namespace", release.namespace, "scale", f"deployment/{NAME}", "--replicas=0")
+            scaled(living, 0)
             until("no server", lambda: not items("pods", release.namespace, f"app={NAME}"), STARTED_S)
             until("calls that failed", lambda: fallen_back(living) > before, STARTED_S)
             assert_same(answers(), without)
+            whole(release, 2)
+            scaled(living, 1)
+            until("the server once more", lambda: inferences(living) > 0, STARTED_S)
         print(f"{count.failed} of {count.sent} failed: {count.failures}; {count.degraded} degraded")
         assert (count.failures, set(count.tiers)) == ({}, {"session"})
-        whole(release, 2)
     finally:
         release.upgrade(*SMALL, CLAIM, wait=False)
         whole(release, 2)
