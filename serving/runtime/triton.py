@@ -37,9 +37,24 @@ GRACE_S = 0.05
 READY_PAUSE_S = 0.1
 """Seconds between two looks at a server that is loading a model."""
 
+KEPT_S = 1.0
+"""Seconds that a connection is kept although calls fail: a server that is only busy meets few new ones."""
+
+CHANNEL = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),  # else a new channel goes on with the connection before
+)
+"""gRPC's channel arguments: messages of any size, as tritonclient's own, and a connection of its own."""
+
 
 class TritonClient:
-    """Synchronous calls of `tritonclient.grpc.aio`, from any thread."""
+    """Synchronous calls of `tritonclient.grpc.aio`, from any thread.
+
+    After a call that failed, the next ones take a new connection. The old one may lead to a machine that is
+    gone, which TCP sees after a quarter of an hour, while the address leads elsewhere by now; and gRPC would
+    wait up to two minutes before it tries an address again that refused.
+    """
 
     def __init__(self, address: str) -> None:
         """Connects with the first call.
@@ -50,7 +65,9 @@ class TritonClient:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="triton-client", daemon=True)
         self._thread.start()
-        self._client = self._wait(_connected(address), 10)
+        self._address = address
+        self._closing = set[asyncio.Task[None]]()
+        self._wait(self._connect(), 10)
 
     def ready(self, model: str, version: str, timeout_s: float) -> bool:
         """Whether the server is there and has loaded the model."""
@@ -78,9 +95,9 @@ class TritonClient:
         """
         outputs = [InferRequestedOutput(spec.name) for spec in signature.outputs]
 
-        async def one(arrays: Arrays) -> list[Float32]:
+        async def one(client: InferenceServerClient, arrays: Arrays) -> list[Float32]:
             inputs = [_input(spec, arrays) for spec in signature.inputs]
-            answer = await self._client.infer(
+            answer = await client.infer(
                 model,
                 inputs,
                 model_version=version,
@@ -92,7 +109,12 @@ class TritonClient:
             return [_checked(spec, answer.as_numpy(spec.name), batch) for spec in signature.outputs]
 
         async def every() -> list[list[Float32]]:
-            return await asyncio.gather(*map(one, parts))
+            client = self._client
+            try:
+                return await asyncio.gather(*(one(client, arrays) for arrays in parts))
+            except (InferenceServerException, asyncio.CancelledError):
+                await self._leave(client, timeout_s)
+                raise
 
         return self._wait(every(), timeout_s)
 
@@ -100,10 +122,33 @@ class TritonClient:
         """Closes the connection and ends the thread; a second time it does nothing."""
         if self._loop.is_closed():
             return
-        self._wait(self._client.close(), 10)
+        self._wait(self._closed(), 10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _connect(self) -> None:
+        """On the loop, to which a connection belongs."""
+        self._client = InferenceServerClient(self._address, channel_args=CHANNEL)
+        self._since = self._loop.time()
+
+    async def _leave(self, client: InferenceServerClient, calls_s: float) -> None:
+        """Later calls take another connection; those under way, which end within `calls_s`, keep theirs."""
+        if client is not self._client or self._loop.time() < self._since + KEPT_S:
+            return
+        await self._connect()
+
+        async def close() -> None:
+            await asyncio.sleep(calls_s + GRACE_S)
+            await client.close()
+
+        task = self._loop.create_task(close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _closed(self) -> None:
+        await asyncio.gather(*self._closing)
+        await self._client.close()
 
     def _wait(self, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -112,6 +157,8 @@ class TritonClient:
         except TimeoutError:
             future.cancel()
             raise
+        finally:
+            del future  # it holds an error that holds this frame: a connection that is left would stay open
 
 
 class TritonRuntime:
@@ -218,11 +265,6 @@ class TritonNetwork:
         )
         outputs = zip(self._signature.outputs, zip(*found, strict=True), strict=True)
         return {spec.name: np.concatenate(arrays) for spec, arrays in outputs}
-
-
-async def _connected(address: str) -> InferenceServerClient:
-    """Made on the loop that it belongs to."""
-    return InferenceServerClient(address)
 
 
 def _input(spec: TensorSpec, arrays: Arrays) -> InferInput:

@@ -5,10 +5,14 @@ The server here speaks real gRPC and answers as a test says; a real Triton is in
 
 from __future__ import annotations
 
+import select
+import socket
+import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import grpc
@@ -19,7 +23,7 @@ from tritonclient.utils import InferenceServerException
 
 from serving.local.ports import free_block
 from serving.runtime.protocol import RuntimeUnavailable
-from serving.runtime.triton import TritonRuntime
+from serving.runtime.triton import TritonClient, TritonRuntime
 from serving.runtime_options import TritonOptions
 from training.bundle import Component
 from training.models.network import Arrays, Network, Signature, TensorSpec
@@ -31,6 +35,8 @@ SIGNATURE = Signature(
 )
 COMPONENT = Component({"network": SIGNATURE.to_json()}, {})
 VERSION = "00000000000f"
+HANGS_S = 30.0
+"""Seconds after which what should have come counts as never coming."""
 
 
 class Sums:
@@ -96,6 +102,54 @@ def serving(server: Server) -> Iterator[str]:
             yield f"127.0.0.1:{port}"
         finally:
             running.stop(0).wait()
+
+
+class Connection(socketserver.BaseRequestHandler):
+    """Passes on what comes from either side; one that is cut stays open, and nothing arrives."""
+
+    server: Way
+
+    def handle(self) -> None:
+        number = self.server.taken = self.server.taken + 1
+        self.server.held.add(number)
+        with socket.create_connection(self.server.end) as beyond, suppress(OSError):
+            other, ended = {self.request: beyond, beyond: self.request}, False
+            while not ended:
+                for source in select.select(list(other), [], [])[0]:
+                    data = source.recv(65_536)
+                    ended |= not data
+                    if number > self.server.cut:
+                        other[source].sendall(data)
+        self.server.held.discard(number)
+
+
+class Way(socketserver.ThreadingTCPServer):
+    """Leads to an address. Its first `cut` connections lead nowhere, as those to a machine that is gone.
+
+    Attributes:
+        taken: how many connections there were.
+        held: those that the caller has not closed, counted from 1.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.partition(":")
+        self.end, self.taken, self.cut, self.held = (host, int(port)), 0, 0, set[int]()
+        super().__init__(("127.0.0.1", 0), Connection)
+
+
+@contextmanager
+def way(address: str) -> Iterator[tuple[str, Way]]:
+    """Its address, and itself."""
+    with Way(address) as made:
+        thread = threading.Thread(target=made.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"127.0.0.1:{made.server_address[1]}", made
+        finally:
+            made.shutdown()
+            thread.join()
 
 
 @contextmanager
@@ -166,6 +220,53 @@ def test_a_server_that_is_well_again_is_asked_again() -> None:
         found = network(inputs())
     np.testing.assert_array_equal(found["sums"], Sums()(inputs())["sums"])
     assert (failures, fallback.calls) == ([("sums", "unknown")], 1)
+
+
+def test_a_connection_that_leads_nowhere_is_given_up() -> None:
+    server, failures = Server(sums), list[tuple[str, str]]()
+    with (
+        serving(server) as address,
+        way(address) as (through, leading),
+        made(through, Sums(), failures, deadline_ms=200, retry_s=1e-6) as make,
+    ):
+        network = make()
+        leading.cut = leading.taken
+        assert leading.held == {1}
+        until = time.monotonic() + HANGS_S
+        while not server.asked or 1 in leading.held:
+            assert time.monotonic() < until, (failures, leading.held)
+            network(inputs())
+    assert {reason for _, reason in failures} == {"deadline_exceeded"}
+
+
+def test_calls_under_way_keep_the_connection_that_others_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.runtime.triton.KEPT_S", 0)
+    asked, failed = threading.Event(), threading.Event()
+
+    def late(rows: Any, count: Any) -> Any:
+        asked.set()
+        assert failed.wait(HANGS_S)
+        return sums(rows, count)
+
+    with (
+        serving(Server(late)) as address,
+        way(address) as (through, leading),
+        ThreadPoolExecutor() as threads,
+    ):
+        client = TritonClient(through)
+        try:
+            patient = threads.submit(client.infer, "sums", "15", [inputs()], SIGNATURE, HANGS_S, {})
+            assert asked.wait(HANGS_S)
+            with pytest.raises(InferenceServerException):
+                client.infer("sums", "15", [inputs()], SIGNATURE, 1.0, {})
+            failed.set()
+            [[found]] = patient.result()
+            client.infer("sums", "15", [inputs()], SIGNATURE, HANGS_S, {})
+        finally:
+            failed.set()
+            client.close()
+    np.testing.assert_array_equal(found, Sums()(inputs())["sums"])
+    assert leading.taken == 2
 
 
 @pytest.mark.parametrize("wrong", [lambda rows, count: rows, lambda rows, count: sums(rows, count)[:-1]])
