@@ -6,14 +6,13 @@ serveConfigV2.applications[].import_path: serving.app:build  # on Kubernetes
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.deployment import Application, Deployment
 
-from serving.config import INGRESS, DeploymentConfig, ServeConfig, Traffic
+from serving.config import INGRESS, DeploymentConfig, ServeConfig
 from serving.deployments.ingress import Ingress
 from serving.deployments.stage_replica import StageReplica
 from serving.settings import Settings
@@ -23,27 +22,16 @@ RETRY_AFTER_S = 1.0
 
 
 def build(config: ServeConfig | dict[str, Any]) -> Application:
-    """The application with all traffic on `config.bundle`, or following `config.traffic_file`; Ray calls it
-    with this one argument.
+    """The application; Ray calls it with this one argument. Each group of `config.groups` becomes a
+    deployment; the stages in no group run in the ingress. Which bundles are in traffic each replica reads
+    itself (`serving.deployments.replica.follower`).
 
     Raises:
         pydantic.ValidationError: the configuration is not a `ServeConfig`.
     """
     config = ServeConfig.model_validate(config)
-    return application(config, config.first)
-
-
-def application(config: ServeConfig, traffic: Traffic | None) -> Application:
-    """Each group of `config.groups` becomes a deployment; the stages in no group run in the ingress.
-
-    Deployed again with nothing changed but the traffic it is reconfigured in place, as Serve does by itself
-    with a configuration file: the deployments' version says that their code is the same.
-    """
-    following = traffic is None or bool(config.traffic_file)
-    rollout = {} if traffic is None or following else traffic.user_config()
-    version = _digest(config)
     groups = {
-        group.stages: _deployment(StageReplica, name, version, **options(group), user_config=rollout).bind(
+        group.stages: _deployment(StageReplica, name, **options(group)).bind(
             config, group.stages, group.runtime
         )
         for name, group in config.groups.items()
@@ -52,20 +40,14 @@ def application(config: ServeConfig, traffic: Traffic | None) -> Application:
     if metrics := Settings.read().metrics_dir:
         # Before the replica imports prometheus_client; and for nobody else, as Ray's own agents use it too.
         ingress["ray_actor_options"]["runtime_env"] = {"env_vars": {"PROMETHEUS_MULTIPROC_DIR": str(metrics)}}
-    front = _deployment(serve.ingress()(Ingress), INGRESS, version, **ingress, user_config=rollout)
-    return front.bind(config, groups)
+    return _deployment(serve.ingress()(Ingress), INGRESS, **ingress).bind(config, groups)
 
 
-def _deployment(replica: type, name: str, version: str, **given: Any) -> Deployment:
-    made = serve.deployment(name=name, **given)(replica)  # with a class first it is typed as a decorator
+def _deployment(replica: type, name: str, **given: Any) -> Deployment:
+    """Of a class whose `reconfigure` is called, with what is empty here, before it is sent requests."""
+    made = serve.deployment(name=name, user_config={}, **given)(replica)  # with a class first: a decorator
     assert isinstance(made, Deployment)
-    # Serve has no public word for it outside of configuration files, and would take a random version: a
-    # change of traffic would then replace every replica (tests/test_private_names.py).
-    return made.options(version=version, _internal=True)
-
-
-def _digest(config: ServeConfig) -> str:
-    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16]
+    return made
 
 
 def options(size: DeploymentConfig) -> dict[str, Any]:

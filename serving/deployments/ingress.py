@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from serving.config import ServeConfig
 from serving.deployments.exposition import GaugeFile, exposition
-from serving.deployments.replica import follower, observed, one_thread, reconfigured
+from serving.deployments.replica import follower, observed, one_thread
 from serving.deployments.stage_client import Stages
 from serving.http.admin import Admin, add_admin_routes
 from serving.http.api import create_api
@@ -51,26 +51,29 @@ class Ingress:
             config, pickled_in_c(groups), self._redis_url, self._metrics, deploying=_deploying
         )
         self._service: InService[Engine] = InService(self._load, self._swapped, bundles.refused)
-        self._following = following = follower(self._service, config)
-        if following is not None:
-            self._metrics.registry.register(Standing(self._service, following))
-            self._live.waiting = lambda: following.waiting
+        self._following = follower(self._service, config)
+        self._metrics.registry.register(Standing(self._service, self._following))
+        self._live.waiting = lambda: self._following.waiting
         self._watching: list[asyncio.Task[None]] = []
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         shown = exposition(self._metrics, self._settings.metrics_dir)
         app = create_api(self._live, self._config, self._metrics, exposition=shown)
         if token := self._settings.read_admin_token():
-            file = self._settings.traffic_file
+            file = None if self._config.traffic_file else self._settings.traffic_file
             wanted = None if file is None else WantedTraffic(file)
             add_admin_routes(app, Admin(token, lambda: self._service.wanted, self._service.state, wanted))
         return app
 
-    async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """`serving.config.Traffic`."""
+    async def reconfigure(self, _: dict[str, Any]) -> None:
+        """Returns when this replica may be sent requests, for which Ray Serve calls it.
+
+        Raises:
+            Exception: a local run's first bundle was refused (`serving.traffic.following.Follower.begin`).
+        """
         if not self._watching:
             self._watching = [asyncio.create_task(each) for each in self._watches()]
-        await reconfigured(self._service, user_config, self._following)
+        await self._following.begin()
 
     def check_health(self) -> None:
         """Ray Serve asks for it, and replaces a replica that raises.
@@ -85,8 +88,7 @@ class Ingress:
         yield freshness.watch(self._redis_url, self._metrics)
         if folder := self._settings.metrics_dir:
             file = GaugeFile(self._metrics.registry, folder)
-            if self._following is not None:
-                self._following.told = self._service.told = file.soon
+            self._following.told = self._service.told = file.soon
             yield file.keep_written()
 
     async def settled(self) -> None:
@@ -96,8 +98,7 @@ class Ingress:
 
     async def close(self) -> None:
         """Gives the store's connections back."""
-        if self._following is not None:
-            self._following.stop()
+        self._following.stop()
         for task in self._watching:
             task.cancel()
         await self._loader.close()

@@ -5,23 +5,18 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from pydantic import ValidationError
 
-from serving.config import ServeConfig, Traffic
+from serving.config import ServeConfig
 from serving.deployments.exposition import GaugeFile
 from serving.observe import logs, tracing
 from serving.settings import Settings
 from serving.traffic.following import Follower
 from serving.traffic.standing import Standing
 from serving.traffic.table import InService
-
-log = logging.getLogger(__name__)
 
 
 def one_thread() -> None:
@@ -40,39 +35,12 @@ def observed(config: ServeConfig) -> None:
         tracing.start()
 
 
-def follower(service: InService[Any], config: ServeConfig) -> Follower | None:
-    """Who keeps the service on the traffic of a file; None where `user_config` brings it."""
-    if not config.traffic_file:
-        return None
-    return Follower(Path(config.traffic_file), service, config.first, settle)
-
-
-async def reconfigured(
-    service: InService[Any], user_config: Mapping[str, Any], following: Follower | None = None
-) -> None:
-    """Puts the traffic of `user_config`, or of the file that is followed, into service; Ray Serve calls for
-    it before the replica is sent requests and at every change. Only the first may raise: later Serve would
-    end the replica, and with it what serves. Where a file is followed nothing raises.
-
-    Raises:
-        ValidationError: the first traffic is none.
-        Exception: its production bundle was refused.
-    """
-    if following is not None:
-        await following.begin()
-        return
-    first = service.table is None
-    try:
-        traffic = Traffic.model_validate(user_config)
-    except ValidationError as error:
-        if first:
-            raise
-        log.error("what is in service stays, as the new traffic is none: %s", error)
-        service.refused(error)
-        return
-    await service.put(traffic)
-    if first:
-        settle()
+def follower(service: InService[Any], config: ServeConfig) -> Follower:
+    """Keeps the service on the traffic of the configured file, which a cluster mounts; else on that of a
+    local run, which must be able to serve it from the start; else on `config.bundle`."""
+    if config.traffic_file:
+        return Follower(Path(config.traffic_file), service, config.first, settle)
+    return Follower(Settings.read().traffic_file, service, config.first, settle, patient=False)
 
 
 def settle() -> None:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from serving.config import ServeConfig
-from serving.deployments.replica import follower, observed, one_thread, reconfigured, reporting
+from serving.deployments.replica import follower, observed, one_thread, reporting
 from serving.deployments.stage_client import Outcome, Stages, received
 from serving.observe import losses
 from serving.runtime_options import RuntimeName
@@ -39,11 +39,11 @@ class StageReplica:
         self._following = follower(self._service, config)
         self._reporting: asyncio.Task[None] | None = None
 
-    async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """`serving.config.Traffic`."""
-        if self._following is not None and self._reporting is None:
+    async def reconfigure(self, _: dict[str, Any]) -> None:
+        """As `serving.deployments.ingress.Ingress.reconfigure`."""
+        if self._reporting is None:
             self._reporting = reporting(self._service, self._following)
-        await reconfigured(self._service, user_config, self._following)
+        await self._following.begin()
 
     def check_health(self) -> None:
         """Ray Serve asks for it, and replaces a replica that raises.

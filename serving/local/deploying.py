@@ -21,7 +21,7 @@ from typing import IO, Any
 from features.marker import materialized
 from features.redis_address import RedisUrlError
 from features.store import OnlineStoreError
-from serving.config import ServeConfig, Traffic
+from serving.config import ServeConfig
 from serving.local.deployer import StartFailed
 from serving.local.ray_settings import ANSWER_S, LOGICAL_CPUS, QUIET, sizes
 from training.bundle import read_bundle
@@ -86,19 +86,18 @@ def start_serve(config: dict[str, Any], host: str, port: int) -> None:
     _check_gpus(ServeConfig.model_validate(config))
 
 
-def deploy(config: dict[str, Any], traffic: dict[str, Any]) -> None:
-    """Serve reconfigures replicas that run in place, and starts later ones with what it was told last.
+def deploy(config: dict[str, Any]) -> None:
+    """Returns when the application answers.
 
     Raises:
         StartFailed: Serve gave up.
     """
     from ray import serve
 
-    from serving.app import application
+    from serving.app import build
 
-    made = application(ServeConfig.model_validate(config), Traffic.model_validate(traffic))
     try:
-        serve.run(made, name=APP, route_prefix="/", logging_config=QUIET)
+        serve.run(build(config), name=APP, route_prefix="/", logging_config=QUIET)
     except RuntimeError as error:
         raise StartFailed(f"the application did not start: {_cause(error)}") from None
 

@@ -9,12 +9,10 @@ Does not belong here: what the user sees (`serving.cli`), and clusters that exis
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,14 +24,9 @@ from serving.console import shown
 from serving.local.deployer import Deployer, StartFailed, adopt_orphans, ended
 from serving.local.guard import RUN_ID, Guard
 from serving.local.ports import check_port, free_block
-from serving.local.ray_settings import ANSWER_S, LOGICAL_CPUS, environment, fitted, ray_environment, ray_port
+from serving.local.ray_settings import LOGICAL_CPUS, environment, fitted, ray_environment, ray_port
 from serving.settings import Settings
 from serving.traffic.wanted import WantedTraffic
-
-log = logging.getLogger(__name__)
-
-FOLLOW_S = 0.25
-"""Seconds between two looks at the wanted traffic: reading it takes 0.1 ms, loading a bundle seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +94,6 @@ def running(
             stack.enter_context(ended(started))
             address, config = f"127.0.0.1:{port}", fitted(config, LOGICAL_CPUS)
             _start(deployer, address, config, settings, progress)
-        stack.enter_context(_following(wanted, address, config))
         yield Running(settings.url, folder, address, redis_url)
 
 
@@ -137,34 +129,4 @@ def _start(
     deployer.ask("join_ray", address=address)
     deployer.ask("start_serve", config=given, host=settings.host, port=settings.port)
     progress("Loading the bundle")
-    deployer.ask("deploy", config=given, traffic=Traffic.of(config.bundle).model_dump(mode="json"))
-
-
-def _deploy_again(address: str, config: ServeConfig, traffic: Traffic) -> None:
-    with Deployer() as deployer:
-        deployer.ask("join_ray", address=address)
-        deployer.ask("deploy", config=config.model_dump(mode="json"), traffic=traffic.model_dump(mode="json"))
-
-
-@contextmanager
-def _following(wanted: WantedTraffic, address: str, config: ServeConfig) -> Iterator[None]:
-    """Deploys what is wanted whenever it changes."""
-    over = threading.Event()
-
-    def follow() -> None:
-        deployed = Traffic.of(config.bundle)
-        while not over.wait(FOLLOW_S):
-            try:
-                if (traffic := wanted.read()) != deployed:
-                    deployed = traffic
-                    _deploy_again(address, config, traffic)
-            except Exception:
-                log.exception("the traffic was not changed")
-
-    follower = threading.Thread(target=follow, name="traffic", daemon=True)
-    follower.start()
-    try:
-        yield
-    finally:
-        over.set()
-        follower.join(ANSWER_S)
+    deployer.ask("deploy", config=given)

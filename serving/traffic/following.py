@@ -1,5 +1,6 @@
 """Keeps a replica on the traffic that a file says. On Kubernetes the file is a mounted ConfigMap, which the
-kubelet replaces when somebody writes it; nothing that stands in it ends a replica or what it serves.
+kubelet replaces when somebody writes it; in a local run the admin endpoint does (`serving.traffic.wanted`).
+Nothing that stands in it ends what a replica serves.
 
 Does not belong here: loading and swapping (`serving.traffic.table`).
 """
@@ -33,17 +34,20 @@ class Follower:
     """One replica's, used from its event loop.
 
     Attributes:
-        path: the file; its folder is named like the ConfigMap that it shows.
+        path: the file; its folder is named like the ConfigMap that it shows. None: `first` serves for good.
         first: what serves where there is no such file yet; None waits for it.
+        patient: whether a first bundle that is refused is waited for, as one that is on its way to a cluster;
+            otherwise `begin` raises, and who started the replica learns why.
         begun: called once, when something is in service for the first time.
         told: called when `waiting` or `refusal` may have changed.
     """
 
-    path: Path
+    path: Path | None
     service: InService[Any]
     first: Traffic | None = None
     begun: Callable[[], None] = lambda: None
     told: Callable[[], None] = lambda: None
+    patient: bool = True
     clock: Callable[[], float] = time.monotonic
     refusal: str = ""
     """Why the file's text was not taken at all; empty where it is a traffic, or not there."""
@@ -60,10 +64,23 @@ class Follower:
         Where the file is there others serve what it says, so a new replica is held back until it does too,
         however long that takes. Where it is not, nobody serves yet: the replica comes up and says what it
         waits for.
+
+        Raises:
+            InvalidTraffic: this is the start, and not a patient one, and the file holds no traffic.
+            Exception: or its production bundle was refused.
         """
         if self._task is None:
+            if not self.patient:
+                await self._begin()
             self._task = asyncio.create_task(self._follow())
         await self._up.wait()
+
+    async def _begin(self) -> None:
+        content = await asyncio.to_thread(self._read)
+        traffic = self.first if content is None else Desired.parse(content).traffic
+        if traffic is not None:
+            await self.service.begin(traffic)
+            self._seen = content
 
     def stop(self) -> None:
         if self._task is not None:
@@ -72,7 +89,7 @@ class Follower:
     @property
     def waiting(self) -> str:
         """What this replica waits for before it can serve anything; empty once something is in service."""
-        if self.service.table is not None:
+        if self.service.table is not None or self.path is None:
             return ""
         if self.refusal:
             return f"no bundle yet: the traffic object {self.path.parent.name} is refused: {self.refusal}"
@@ -94,6 +111,8 @@ class Follower:
             await asyncio.sleep(POLL_S)
 
     def _read(self) -> bytes | None:
+        if self.path is None:
+            return None
         try:
             with self.path.open("rb") as file:
                 return file.read(MAX_BYTES + 1)

@@ -128,22 +128,19 @@ class InService(Generic[V]):
     _replacing: asyncio.Task[None] | None = field(default=None, repr=False)
     _counted: bool = field(default=True, repr=False)
 
-    async def put(self, traffic: Traffic) -> None:
-        """Puts the traffic into service. What is loaded already is not loaded again.
+    async def begin(self, traffic: Traffic) -> None:
+        """Puts a first traffic into service, and waits for it. It must bring production; where another bundle
+        is refused production serves alone, so that a bad canary does not keep new replicas from starting.
 
-        The first is waited for. It must bring production, whose refusal is raised because there is nothing
-        to serve instead; where another bundle is refused production serves alone, so that a bad canary does
-        not keep new replicas from starting. Later calls return at once, and the newest wins.
+        Raises:
+            Exception: production was refused.
         """
         self._want(traffic)
-        self._counted = True
-        if self.table is None:
-            await self._begin(traffic)
-        else:
-            self._replacing = asyncio.create_task(self._replace(traffic))
+        await self._begin(traffic)
 
     def offer(self, traffic: Traffic, *, again: bool = False) -> None:
-        """Like `put`, but the first is not waited for either, and its refusal is only reported.
+        """Puts a traffic into service in the background, and reports where it is refused. What is loaded
+        already is not loaded again, and the newest call wins.
 
         Args:
             again: it was refused before; the reasons stay known until it is taken.
@@ -203,30 +200,23 @@ class InService(Generic[V]):
             self._replacing.cancel()
 
     async def _offered(self, traffic: Traffic) -> None:
-        if self.table is not None:
-            await self._replace(traffic)
-            return
         try:
-            await self._begin(traffic)
+            await (self._begin(traffic) if self.table is None else self._take(traffic))
         except Exception as error:
             self._refuse(traffic, error)
 
     async def _begin(self, traffic: Traffic) -> None:
         try:
-            self._swap(Table.of(traffic, await self._every(traffic)))
+            await self._take(traffic)
         except Exception as error:
             production = traffic.bundles[0]
             if production in self._errors:
                 raise
-            alone = Traffic.of(production)
-            self._swap(Table.of(alone, await self._every(alone)))
+            await self._take(Traffic.of(production))
             self._refuse(traffic, error)
 
-    async def _replace(self, traffic: Traffic) -> None:
-        try:
-            self._swap(Table.of(traffic, await self._every(traffic)))
-        except Exception as error:
-            self._refuse(traffic, error)
+    async def _take(self, traffic: Traffic) -> None:
+        self._swap(Table.of(traffic, await self._every(traffic)))
 
     async def _every(self, traffic: Traffic) -> tuple[V, ...]:
         """One after another: loading takes memory and a core, and requests go on meanwhile."""

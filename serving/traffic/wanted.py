@@ -1,5 +1,5 @@
-"""The traffic that a local run shall have: a file between the replicas, whose admin endpoint writes it, and
-`marquee serve`, which follows it. On Kubernetes the RayService holds the traffic, and there is no such file.
+"""The traffic that a local run shall have: a file that the admin endpoint of any replica writes, and that all
+replicas follow (`serving.traffic.following`). On Kubernetes a ConfigMap is mounted in its place.
 
 Does not belong here: what a replica has in service (`serving.traffic.table`).
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.config import Traffic
+from serving.traffic.desired import Desired
 from training.manifest import write_atomically
 
 
@@ -29,7 +30,7 @@ class WantedTraffic:
     path: Path
 
     def read(self) -> Traffic:
-        return Traffic.model_validate_json(self.path.read_bytes())
+        return Desired.parse(self.path.read_bytes()).traffic
 
     def write(self, traffic: Traffic, expected: str | None = None) -> None:
         """Replaces the traffic; of two writers at once the second sees what the first wrote.
@@ -41,4 +42,4 @@ class WantedTraffic:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if expected is not None and expected != revision(self.read()):
                 raise Stale(f"the traffic's revision is {revision(self.read())}, not {expected}")
-            write_atomically(self.path, traffic.model_dump_json())
+            write_atomically(self.path, Desired(traffic).to_json())

@@ -16,7 +16,7 @@ import torch
 
 from features.store import OnlineStore
 from serving.build import STAGES, Placement, compose
-from serving.config import Budgets, CacheConfig, ServeConfig, Traffic
+from serving.config import Budgets, CacheConfig, ServeConfig
 from serving.deployments.stage_client import Outcome, StageClient, Stages
 from serving.deployments.stage_replica import StageReplica
 from serving.engine import Engine
@@ -77,7 +77,7 @@ async def apart(
     wires = []
     for stages in groups:
         replica = StageReplica(config, stages, runtime)
-        await replica.reconfigure(Traffic.of(config.bundle).user_config())
+        await replica.reconfigure({})
         wires.append(Wire(replica))
     bundle = read_bundle(config.bundle)
 

@@ -47,11 +47,14 @@ class World:
     loader: Loader = field(default_factory=Loader)
     first: Traffic | None = None
     now: float = 0.0
+    patient: bool = True
     refusals: list[Exception] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.service: InService[Held] = InService(self.loader, refused=self.refusals.append)
-        self.follower = Follower(self.path, self.service, self.first, clock=lambda: self.now)
+        self.follower = Follower(
+            self.path, self.service, self.first, patient=self.patient, clock=lambda: self.now
+        )
 
     async def look(self, text: str | bytes | None) -> None:
         """What the follower sees when the file has this content, and what follows."""
@@ -203,6 +206,51 @@ async def test_a_canary_that_is_refused_does_not_keep_a_new_replica_from_serving
     here.now += 2 * following.RETRY_MOST_S
     await here.look(text(80, 20))
     assert here.service.taken
+
+
+async def until_taken(here: World, wanted: Traffic) -> None:
+    async with asyncio.timeout(20):
+        while here.service.table is None or here.service.table.traffic != wanted:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_an_impatient_start_waits_for_its_first_bundle_and_then_follows(
+    there: bool, tmp_path: Path
+) -> None:
+    path, swaps = tmp_path / "traffic.json", list[str]()
+    here = World(path, first=Traffic.of("/b/v0"), patient=False)
+    here.service.swapped = lambda table: swaps.append(table.production.version)
+    if there:
+        path.write_text(text(100), encoding="utf-8")
+    await asyncio.wait_for(here.follower.begin(), 20)
+    path.write_text(text(80, 20, revision=2), encoding="utf-8")
+    await until_taken(here, Desired.parse(text(80, 20)).traffic)
+    assert swaps == ["v1" if there else "v0", "v1"]  # the first once, though it stands in the file too
+    here.follower.stop()
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_an_impatient_start_raises_why_its_first_bundle_was_refused(
+    there: bool, tmp_path: Path
+) -> None:
+    here = World(tmp_path / "traffic.json", Loader({"/b/v1"}), Traffic.of("/b/v1"), patient=False)
+    if there:
+        here.path.write_text(text(100), encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match="/b/v1 is not there"):
+        await here.follower.begin()
+    assert here.service.table is None
+
+
+async def test_without_any_file_the_first_bundle_serves() -> None:
+    loader = Loader()
+    service = InService(loader)
+    follower = Follower(None, service, Traffic.of("/b/v1"), patient=False)
+    assert follower.waiting == ""
+    await asyncio.wait_for(follower.begin(), 20)
+    assert service.taken
+    assert loader.asked == ["/b/v1"]
+    follower.stop()
 
 
 @pytest.mark.parametrize("event", ["swapped", "refused"])
