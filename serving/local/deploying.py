@@ -61,23 +61,19 @@ def start_ray(folder: str, port: int, num_gpus: int | None) -> list[int]:
         raise StartFailed(f"Ray did not start: {why} End what else runs here, and try again") from error
 
 
-def join_ray(address: str) -> None:
-    import ray
-
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)
-
-
-def start_serve(config: dict[str, Any], host: str, port: int) -> None:
+def start_serve(address: str, config: dict[str, Any], host: str, port: int) -> None:
     """Proxies first, then replicas: side by side is a few seconds faster, but on two busy cores the proxy
     then takes longer than Serve waits for it.
 
     Raises:
         StartFailed: the configuration asks for GPUs that are not there.
     """
+    import ray
     from ray import serve
     from ray.serve.config import HTTPOptions
 
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     serve.start(
         proxy_location="HeadOnly",
         http_options=HTTPOptions(host=host, port=port, request_timeout_s=ANSWER_S),
@@ -103,7 +99,7 @@ def deploy(config: dict[str, Any]) -> None:
 
 
 STEPS: Mapping[str, Callable[..., Any]] = {
-    step.__name__: step for step in (check, start_ray, join_ray, start_serve, deploy)
+    step.__name__: step for step in (check, start_ray, start_serve, deploy)
 }
 
 _EXPECTED = (StartFailed, OnlineStoreError, RedisUrlError, BundleError)

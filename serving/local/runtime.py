@@ -126,7 +126,6 @@ def _start(
 ) -> None:
     given = config.model_dump(mode="json")
     progress("Starting Ray Serve")
-    deployer.ask("join_ray", address=address)
-    deployer.ask("start_serve", config=given, host=settings.host, port=settings.port)
+    deployer.ask("start_serve", address=address, config=given, host=settings.host, port=settings.port)
     progress("Loading the bundle")
     deployer.ask("deploy", config=given)
