@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from serving.config import ServeConfig
-from serving.deployments.exposition import GaugeFile, exposition
-from serving.deployments.replica import follower, observed, one_thread
+from serving.deployments.exposition import exposition
+from serving.deployments.replica import follower, observed, one_thread, reporting
 from serving.deployments.stage_client import Stages
 from serving.http.admin import Admin, add_admin_routes
 from serving.http.api import create_api
@@ -19,7 +19,6 @@ from serving.settings import Settings
 from serving.traffic.bundle_metrics import BundleMetrics
 from serving.traffic.live import Live
 from serving.traffic.shadow import Shadows
-from serving.traffic.standing import Standing
 from serving.traffic.table import InService, Table
 from serving.traffic.wanted import WantedTraffic
 
@@ -52,7 +51,6 @@ class Ingress:
         )
         self._service: InService[Engine] = InService(self._load, self._swapped, bundles.refused)
         self._following = follower(self._service, config)
-        self._metrics.registry.register(Standing(self._service, self._following))
         self._live.waiting = lambda: self._following.waiting
         self._watching: list[asyncio.Task[None]] = []
 
@@ -72,7 +70,9 @@ class Ingress:
             Exception: a local run's first bundle was refused (`serving.traffic.following.Follower.begin`).
         """
         if not self._watching:
-            self._watching = [asyncio.create_task(each) for each in self._watches()]
+            reported = reporting(self._metrics.registry, self._service, self._following)
+            beside = (freshness.watch(self._redis_url, self._metrics), reported)
+            self._watching = [asyncio.create_task(each) for each in beside]
         await self._following.begin()
 
     def check_health(self) -> None:
@@ -82,14 +82,6 @@ class Ingress:
             Hanging: a stage never returned.
         """
         self._loader.workers.check()
-
-    def _watches(self) -> Iterator[Coroutine[Any, Any, None]]:
-        """What goes on beside the requests, until the replica ends."""
-        yield freshness.watch(self._redis_url, self._metrics)
-        if folder := self._settings.metrics_dir:
-            file = GaugeFile(self._metrics.registry, folder)
-            self._following.told = self._service.told = file.soon
-            yield file.keep_written()
 
     async def settled(self) -> None:
         """Returns when no bundle is being loaded and no shadow runs."""

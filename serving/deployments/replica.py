@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import gc
 from pathlib import Path
@@ -54,12 +53,11 @@ def settle() -> None:
         trim(0)
 
 
-def reporting(service: InService[Any], following: Follower) -> asyncio.Task[None] | None:
-    """Shows how far a stage's replica is, in a file that the pod's exporter reads; None without a folder."""
-    if (folder := Settings.read().metrics_dir) is None:
-        return None
-    registry = CollectorRegistry()
+async def reporting(registry: CollectorRegistry, service: InService[Any], following: Follower) -> None:
+    """Adds how far this replica is to its gauges, and keeps them in a file that the exporter reads until it
+    is cancelled; without a folder for that it returns at once."""
     registry.register(Standing(service, following))
-    file = GaugeFile(registry, folder)
-    following.told = service.told = file.soon
-    return asyncio.create_task(file.keep_written())
+    if folder := Settings.read().metrics_dir:
+        file = GaugeFile(registry, folder)
+        following.told = service.told = file.soon
+        await file.keep_written()

@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from prometheus_client import CollectorRegistry
+
 from serving.config import ServeConfig
 from serving.deployments.replica import follower, observed, one_thread, reporting
 from serving.deployments.stage_client import Outcome, Stages, received
@@ -42,7 +44,8 @@ class StageReplica:
     async def reconfigure(self, _: dict[str, Any]) -> None:
         """As `serving.deployments.ingress.Ingress.reconfigure`."""
         if self._reporting is None:
-            self._reporting = reporting(self._service, self._following)
+            shown = reporting(CollectorRegistry(), self._service, self._following)
+            self._reporting = asyncio.create_task(shown)
         await self._following.begin()
 
     def check_health(self) -> None:
