@@ -24,8 +24,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from training.mapped import mapped
 from training.models.two_tower.estimator import TwoTowerEstimator
-from training.optimizers import Optimizers, one_cycle
-from training.schedule import Schedule
+from training.optimizers import Optimizers
+from training.schedule import Schedule, one_cycle
 
 Weights = dict[str, torch.Tensor]
 

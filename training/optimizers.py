@@ -1,12 +1,11 @@
 """AdamW (Loshchilov & Hutter 2019) for dense parameters, and Adam on the rows that a step touched for tables
 whose gradients are sparse: a step on all rows of a million would cost a hundred times its batch.
 
-And how a learning rate changes over a training.
+Does not belong here: learning rates over time (`training.schedule`).
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -51,11 +50,3 @@ class Optimizers:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for place, optimizer in enumerate(self._each):
             optimizer.load_state_dict(state[str(place)])
-
-
-def one_cycle(progress: float, warmup: float) -> float:
-    """Share of the peak learning rate when `progress` of all steps is done: up, then down along a cosine
-    (Smith and Topin 2017)."""
-    if progress < warmup:
-        return 0.04 + 0.96 * progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))

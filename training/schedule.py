@@ -1,7 +1,9 @@
-"""How a network is trained, of a recipe: what `training.loop` and `training.trainer` know of it."""
+"""How a network is trained, of a recipe: what `training.loop` and `training.trainer` know of it, and how a
+learning rate changes over a training."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -18,3 +20,11 @@ class Schedule:
     learning_rate: float
     weight_decay: float
     warmup: float
+
+
+def one_cycle(progress: float, warmup: float) -> float:
+    """Share of the peak learning rate when `progress` of all steps is done: up, then down along a cosine
+    (Smith and Topin 2017)."""
+    if progress < warmup:
+        return 0.04 + 0.96 * progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))

@@ -12,8 +12,8 @@ from tests.training.gloo import assert_equal, silent, two_ranks
 from training.dataset import Dataset
 from training.fitting import two_tower_inputs
 from training.loop import Inputs, State, Worker, train
-from training.optimizers import one_cycle
 from training.recipe import default
+from training.schedule import one_cycle
 
 SCHEDULE = replace(default().schedule, epochs=3, batch=64)
 

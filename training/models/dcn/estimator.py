@@ -14,7 +14,7 @@ from training.models.dcn.network import DcnNetwork, DcnSettings, bins_of
 from training.models.dcn.options import DcnOptions
 from training.models.eager import EagerNetwork
 from training.models.ranking_lists import RankingLists, quantile_knots
-from training.optimizers import one_cycle
+from training.schedule import one_cycle
 
 
 def fit_dcn(lists: RankingLists, options: DcnOptions, seed: int = 0) -> DcnRanker:
