@@ -31,20 +31,18 @@ def build(config: ServeConfig | dict[str, Any]) -> Application:
     """
     config = ServeConfig.model_validate(config)
     groups = {
-        group.stages: _deployment(StageReplica, name, **options(group)).bind(
-            config, group.stages, group.runtime
-        )
+        group.stages: _deployment(StageReplica, name, group).bind(config, group.stages, group.runtime)
         for name, group in config.groups.items()
     }
-    ingress = options(config.ingress)
+    return _deployment(serve.ingress()(Ingress), INGRESS, config.ingress).bind(config, groups)
+
+
+def _deployment(replica: type, name: str, size: DeploymentConfig) -> Deployment:
+    """Of a class whose `reconfigure` is called, with what is empty here, before it is sent requests."""
+    given = options(size)
     if metrics := Settings.read().metrics_dir:
         # Before the replica imports prometheus_client; and for nobody else, as Ray's own agents use it too.
-        ingress["ray_actor_options"]["runtime_env"] = {"env_vars": {"PROMETHEUS_MULTIPROC_DIR": str(metrics)}}
-    return _deployment(serve.ingress()(Ingress), INGRESS, **ingress).bind(config, groups)
-
-
-def _deployment(replica: type, name: str, **given: Any) -> Deployment:
-    """Of a class whose `reconfigure` is called, with what is empty here, before it is sent requests."""
+        given["ray_actor_options"]["runtime_env"] = {"env_vars": {"PROMETHEUS_MULTIPROC_DIR": str(metrics)}}
     made = serve.deployment(name=name, user_config={}, **given)(replica)  # with a class first: a decorator
     assert isinstance(made, Deployment)
     return made

@@ -108,15 +108,16 @@ class Program:
 
     def _advance(self, run: _Run, thread: int) -> None:
         try:
-            while (begun := self._begin(run, thread)) is not None:
-                step, state = begun
-                if run.workers is not None and run.workers.refuses(step.name):
-                    state = self._refused(step, state)
-                else:
-                    state = self._one(step, state)
-                with run.lock:
-                    if run.thread == thread:
-                        run.state, run.step, run.began = state, run.step + 1, self._clock()
+            with tracing.computing(run.state.queries.traceparents):
+                while (begun := self._begin(run, thread)) is not None:
+                    step, state = begun
+                    if run.workers is not None and run.workers.refuses(step.name):
+                        state = self._refused(step, state)
+                    else:
+                        state = self._one(step, state)
+                    with run.lock:
+                        if run.thread == thread:
+                            run.state, run.step, run.began = state, run.step + 1, self._clock()
         finally:
             if run.workers is not None:
                 run.workers.returned((run, thread))

@@ -25,7 +25,7 @@ from serving.deployments.stage_client import StageClient, Stages
 from serving.engine import Engine
 from serving.errors import ServingError, Unavailable
 from serving.http.wire import recommendation_body
-from serving.observe import losses
+from serving.observe import losses, tracing
 from serving.observe.metrics import NullRecorder, Recorder
 from serving.pipeline import Pipeline
 from serving.program import Here, Runner
@@ -103,7 +103,8 @@ class EngineLoader:
     @cached_property
     def _networks(self) -> Runtime:
         name = self.config.ingress.runtime
-        return runtime(name, self.config.runtimes, losses.of_runtime(name, self.recorder.lost))
+        failed = losses.of_runtime(name, self.recorder.lost)
+        return runtime(name, self.config.runtimes, failed, tracing.of_batch)
 
     async def load(self, url: str, *, whole: bool) -> Engine:
         """The engine over the bundle at `url`.

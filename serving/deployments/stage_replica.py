@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry
 from serving.config import ServeConfig
 from serving.deployments.replica import follower, observed, one_thread, reporting
 from serving.deployments.stage_client import Outcome, Stages, received
-from serving.observe import losses
+from serving.observe import losses, tracing
+from serving.observe.prometheus import lost_stages
 from serving.runtime_options import RuntimeName
 from serving.traffic.table import InService
 from serving.worker_threads import WorkerThreads
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 
 
 class StageReplica:
-    """Plain; `serving.app` makes deployments of it."""
+    """Plain; `serving.app` makes deployments of it.
+
+    Attributes:
+        registry: of its metrics.
+    """
 
     def __init__(self, config: ServeConfig, stages: Stages, runtime: RuntimeName = RuntimeName.ONNX) -> None:
         """Args:
@@ -36,7 +41,10 @@ class StageReplica:
         observed(config)
         self._config, self._stages = config, stages
         self._workers = WorkerThreads()
-        self._networks = made(runtime, config.runtimes, losses.of_runtime(runtime))
+        self.registry = CollectorRegistry()
+        lost = lost_stages(self.registry)
+        failed = losses.of_runtime(runtime, lambda stage, reason: lost.labels(stage, reason).inc())
+        self._networks = made(runtime, config.runtimes, failed, tracing.of_batch)
         self._service: InService[Engine] = InService(self._load)
         self._following = follower(self._service, config)
         self._reporting: asyncio.Task[None] | None = None
@@ -44,7 +52,7 @@ class StageReplica:
     async def reconfigure(self, _: dict[str, Any]) -> None:
         """As `serving.deployments.ingress.Ingress.reconfigure`."""
         if self._reporting is None:
-            shown = reporting(CollectorRegistry(), self._service, self._following)
+            shown = reporting(self.registry, self._service, self._following)
             self._reporting = asyncio.create_task(shown)
         await self._following.begin()
 
@@ -65,6 +73,14 @@ class StageReplica:
         served = self._service.of(version).pipeline(pipeline)
         done = await served.here.run(served.program_of(stages), received(state, time.monotonic()))
         return Outcome.after(done)
+
+    def close(self) -> None:
+        """Gives its threads and its runtime's connections back."""
+        self._following.stop()
+        if self._reporting is not None:
+            self._reporting.cancel()
+        self._workers.close()
+        self._networks.close()
 
     async def _load(self, url: str) -> Engine:
         return await asyncio.to_thread(self._read, url)

@@ -22,9 +22,7 @@ def log_first(stage: str, error: BaseException) -> None:
         log.warning("%s was lost; more of it is only counted", stage, exc_info=error)
 
 
-def of_runtime(
-    runtime: str, count: Callable[[str, str], None] = lambda stage, reason: None
-) -> Callable[[str, str], None]:
+def of_runtime(runtime: str, count: Callable[[str, str], None]) -> Callable[[str, str], None]:
     """What a runtime calls for each call of a network that it lost (component, reason): counted as stage
     `<runtime>:<component>`, the first of each kind logged."""
 

@@ -48,6 +48,11 @@ class _Stage:
     candidates_out: Callable[[float], None]
 
 
+def lost_stages(registry: CollectorRegistry) -> Counter:
+    """Of an ingress, and of any replica whose runtime loses calls of a network."""
+    return Counter("marquee_degraded", "Stages lost, by error class.", ("stage", "reason"), registry=registry)
+
+
 class PrometheusRecorder:
     """`serving.observe.metrics.Recorder` and the HTTP layer's recorder, in one registry. Thread-safe."""
 
@@ -72,7 +77,7 @@ class PrometheusRecorder:
         self._candidates_in = counter("stage_candidates_in", "Candidates a stage was given.", "stage")
         self._candidates_out = counter("stage_candidates_out", "Candidates a stage let through.", "stage")
         self._responses = counter("responses", "Answers to users and sessions.", "tier")
-        self._degraded = counter("degraded", "Stages lost, by error class.", "stage", "reason")
+        self._degraded = lost_stages(self.registry)
         self._feature_age = histogram(
             "feature_age_seconds", "Age of the user's newest event when answering.", AGE_BUCKETS
         )

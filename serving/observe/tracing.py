@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import replace
 
 from opentelemetry import trace
@@ -29,6 +30,7 @@ CARRIED = {b"traceparent": "traceparent", b"tracestate": "tracestate"}
 SERVICE = "marquee"
 """What traces call this platform where OTEL_SERVICE_NAME does not say."""
 
+_computed = ContextVar[str | None]("traceparent of the batch that is computed", default=None)
 _OFF = NoOpTracer()
 _tracer: Tracer = _OFF
 _NOTHING = nullcontext(INVALID_SPAN)
@@ -99,6 +101,22 @@ def carried(query: Query) -> Query:
     """The query as it goes into a batch: with the current span, where that is recorded."""
     current = trace.get_current_span()
     return replace(query, traceparent=traceparent(current)) if current.is_recording() else query
+
+
+@contextmanager
+def computing(traceparents: Sequence[str | None]) -> Iterator[None]:
+    """What this thread computes within is for these requests (`of_batch`)."""
+    token = _computed.set(next(filter(None, traceparents), None))
+    try:
+        yield
+    finally:
+        _computed.reset(token)
+
+
+def of_batch() -> str | None:
+    """The W3C `traceparent` that a call made for the batch on this thread carries: that of its first traced
+    request, as a call has one parent; None where no request is traced."""
+    return _computed.get()
 
 
 def stages(traceparents: Sequence[str | None], timings: Sequence[Timing], lost: Sequence[Loss]) -> None:

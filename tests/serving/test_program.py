@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from serving.batch import Candidates, Queries
+from serving.observe import tracing
 from serving.program import Program
 from serving.state import State
 from serving.steps import Blend, Keep, Rank, Retrieve, Select, Step
@@ -103,6 +104,18 @@ def test_a_batch_equals_its_singles() -> None:
         assert shown(alone) == [shown(together)[row]]
     assert together.losses == ()
     assert [timing.stage for timing in together.timings][:2] == ["source:a", "source:b"]
+
+
+@pytest.mark.parametrize("traced", [(), (1,), (1, 2)])
+def test_what_a_batch_calls_is_below_its_first_traced_request(traced: tuple[int, ...]) -> None:
+    below: list[str | None] = []
+    source = Fixed("a", fault=lambda _: below.append(tracing.of_batch()))
+    asked = [
+        Query(f"r{n}", f"u{n}", 0.0, 0.0, 1, traceparent=f"00-{n}" if n in traced else None) for n in range(3)
+    ]
+    Program(steps(source=source)).run(begin(Queries.of(asked, 0, [query.exclude for query in asked])))
+    assert below == ["00-1" if traced else None]
+    assert tracing.of_batch() is None
 
 
 def test_one_bad_request_costs_only_itself() -> None:

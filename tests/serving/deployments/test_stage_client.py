@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from prometheus_client import generate_latest
 
 from features.store import OnlineStore
 from serving.build import STAGES, Placement, compose
@@ -21,8 +22,9 @@ from serving.deployments.stage_client import Outcome, StageClient, Stages
 from serving.deployments.stage_replica import StageReplica
 from serving.engine import Engine
 from serving.errors import Unavailable
+from serving.local.ports import free_block
 from serving.runtime.protocol import RuntimeUnavailable
-from serving.runtime_options import RuntimeName, RuntimeOptions, TorchOptions
+from serving.runtime_options import RuntimeName, RuntimeOptions, TorchOptions, TritonOptions
 from serving.state import State
 from serving.types import Diversity, History, Query
 from tests.serving.models import small, write_small
@@ -248,3 +250,16 @@ async def test_a_replica_gives_up_before_its_caller_does(bundle_dir: Path) -> No
         released.set()
     assert answer.degraded == ("ranker",)
     assert len(answer.shown)
+
+
+async def test_a_replica_counts_the_calls_that_triton_lost(bundle_dir: Path) -> None:
+    options = TritonOptions(address=f"127.0.0.1:{free_block()[0]}", deadline_ms=200, ready_s=0.1)
+    given = config(bundle_dir, runtimes=RuntimeOptions(triton=options))
+    engine, [wire] = await apart(given, ("retrieval",), runtime=RuntimeName.TRITON)
+    try:
+        answer = await engine.recommend.run(queries()[0])
+        assert (answer.degraded, len(answer.shown.item_index)) == ((), 5)
+        counted = generate_latest(wire.replica.registry).decode()
+        assert 'marquee_degraded_total{reason="unavailable",stage="triton:two_tower"} 1.0' in counted
+    finally:
+        wire.replica.close()
