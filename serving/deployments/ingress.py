@@ -20,7 +20,7 @@ from serving.traffic.bundle_metrics import BundleMetrics
 from serving.traffic.live import Live
 from serving.traffic.shadow import Shadows
 from serving.traffic.table import InService, Table
-from serving.traffic.wanted import WantedTraffic
+from serving.traffic.traffic_file import TrafficFile
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -58,9 +58,9 @@ class Ingress:
         shown = exposition(self._metrics, self._settings.metrics_dir)
         app = create_api(self._live, self._config, self._metrics, exposition=shown)
         if token := self._settings.read_admin_token():
-            file = None if self._config.traffic_file else self._settings.traffic_file
-            wanted = None if file is None else WantedTraffic(file)
-            add_admin_routes(app, Admin(token, lambda: self._service.wanted, self._service.state, wanted))
+            path = None if self._config.traffic_file else self._settings.traffic_file
+            file = None if path is None else TrafficFile(path)
+            add_admin_routes(app, Admin(token, lambda: self._service.desired, self._service.state, file))
         return app
 
     async def reconfigure(self, _: dict[str, Any]) -> None:

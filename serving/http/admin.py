@@ -18,7 +18,7 @@ from serving.config import Traffic
 from serving.http import problems
 from serving.http.problems import Problem
 from serving.traffic.table import State
-from serving.traffic.wanted import Stale, WantedTraffic, revision
+from serving.traffic.traffic_file import Stale, TrafficFile, revision
 
 PATH = "/v1/admin/traffic"
 
@@ -29,13 +29,13 @@ class Admin:
     token: what a caller must show.
     here: the traffic that this replica was given last; None before the first.
     state: URL → how far this replica is with that bundle.
-    wanted: where the traffic is changed; None where another system owns it.
+    file: where the traffic is changed; None where another system owns it.
     """
 
     token: str
     here: Callable[[], Traffic | None]
     state: Callable[[str], State]
-    wanted: WantedTraffic | None
+    file: TrafficFile | None
 
     async def get(self, request: Request) -> Response:
         self._check(request)
@@ -44,14 +44,14 @@ class Admin:
     async def put(self, request: Request) -> Response:
         """202: the change is noted; each replica loads what is new and then swaps, which `GET` shows."""
         self._check(request)
-        if self.wanted is None:
+        if self.file is None:
             raise Problem(409, "this server's traffic is set by its traffic object; use `marquee rollout`")
         try:
             traffic = Traffic.model_validate_json(await request.body())
         except ValidationError as error:
             raise problems.invalid_request(error) from None
         try:
-            await asyncio.to_thread(self.wanted.write, traffic, _expected(request))
+            await asyncio.to_thread(self.file.write, traffic, _expected(request))
         except Stale as error:
             raise Problem(412, str(error), "stale-traffic") from None
         return await self._answer(202)
@@ -64,7 +64,7 @@ class Admin:
             raise Problem(401, "send Authorization: Bearer with the admin token", headers=challenge)
 
     async def _answer(self, status: int) -> Response:
-        traffic = self.here() if self.wanted is None else await asyncio.to_thread(self.wanted.read)
+        traffic = self.here() if self.file is None else await asyncio.to_thread(self.file.read)
         if traffic is None:
             raise Problem(503, "no traffic is set yet", headers={"Retry-After": "2"})
         tag = revision(traffic)

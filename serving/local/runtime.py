@@ -26,7 +26,7 @@ from serving.local.guard import RUN_ID, Guard
 from serving.local.ports import check_port, free_block
 from serving.local.ray_settings import LOGICAL_CPUS, environment, fitted, ray_environment, ray_port
 from serving.settings import Settings
-from serving.traffic.wanted import WantedTraffic
+from serving.traffic.traffic_file import TrafficFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +73,13 @@ def running(
         progress("Starting Redis" if settings.redis_url is None else "Connecting to Redis")
         redis_url = stack.enter_context(embedded.redis_url(settings.home / "redis", settings.redis_url))
         ports = free_block(beside=settings.port)
-        wanted = WantedTraffic(folder / "traffic.json")
-        wanted.write(Traffic.of(config.bundle))
+        file = TrafficFile(folder / "traffic.json")
+        file.write(Traffic.of(config.bundle))
         lines = folder / "console"
         stack.enter_context(shown(lines, sys.stderr))
         ours = {
             "REDIS_URL": redis_url,
-            "MARQUEE_TRAFFIC_FILE": str(wanted.path),
+            "MARQUEE_TRAFFIC_FILE": str(file.path),
             "MARQUEE_LOG_SOCKET": str(lines),
         }
         stack.enter_context(environment(ours | ray_environment(folder, ports)))

@@ -1,6 +1,6 @@
 """Keeps a replica on the traffic that a file says. On Kubernetes the file is a mounted ConfigMap, which the
-kubelet replaces when somebody writes it; in a local run the admin endpoint does (`serving.traffic.wanted`).
-Nothing that stands in it ends what a replica serves.
+kubelet replaces when somebody writes it; in a local run the admin endpoint writes it
+(`serving.traffic.traffic_file`). Nothing that stands in it ends what a replica serves.
 
 Does not belong here: loading and swapping (`serving.traffic.table`).
 """
@@ -93,10 +93,10 @@ class Follower:
             return ""
         if self.refusal:
             return f"no bundle yet: the traffic object {self.path.parent.name} is refused: {self.refusal}"
-        wanted = self.service.wanted
-        if wanted is None:
+        desired = self.service.desired
+        if desired is None:
             return f"no bundle yet: waiting for the traffic object {self.path.parent.name}"
-        production = wanted.bundles[0]
+        production = desired.bundles[0]
         error = self.service.state(production).error
         if error is None:
             return f"no bundle yet: loading {production}"
@@ -149,15 +149,15 @@ class Follower:
             log.error("what is in service stays, as the new traffic is none: %s", error)
             self.service.refused(error)
             return
-        log.info("traffic of revision %d is wanted", desired.revision)
+        log.info("traffic of revision %d is desired", desired.revision)
         self.service.offer(desired.traffic)
 
     def _try_again(self) -> None:
-        if self.service.wanted is None or self.service.taken or not self.service.idle:
+        if self.service.desired is None or self.service.taken or not self.service.idle:
             return
         if self._retry_at is None:
             self._retry_at = self.clock() + self._pause_s
             self._pause_s = min(RETRY_MOST_S, 2 * self._pause_s)
         elif self.clock() >= self._retry_at:
             self._retry_at = None
-            self.service.offer(self.service.wanted, again=True)
+            self.service.offer(self.service.desired, again=True)

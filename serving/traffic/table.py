@@ -121,7 +121,7 @@ class InService(Generic[V]):
     refused: Callable[[Exception], None] = lambda _: None
     told: Callable[[], None] = lambda: None
     table: Table[V] | None = None
-    wanted: Traffic | None = None
+    desired: Traffic | None = None
     _before: Table[V] | None = field(default=None, repr=False)
     _loads: dict[str, asyncio.Task[V]] = field(default_factory=dict, repr=False)
     _errors: dict[str, str] = field(default_factory=dict, repr=False)
@@ -180,8 +180,8 @@ class InService(Generic[V]):
 
     @property
     def taken(self) -> bool:
-        """Whether what is wanted is in service, all of it."""
-        return self.table is not None and self.table.traffic == self.wanted
+        """Whether what is desired is in service, all of it."""
+        return self.table is not None and self.table.traffic == self.desired
 
     @property
     def idle(self) -> bool:
@@ -194,7 +194,7 @@ class InService(Generic[V]):
             await asyncio.wait([self._replacing])
 
     def _want(self, traffic: Traffic) -> None:
-        self.wanted, self._errors = traffic, {}
+        self.desired, self._errors = traffic, {}
         self._forget_loads(keep=traffic.bundles)
         if self._replacing is not None:
             self._replacing.cancel()

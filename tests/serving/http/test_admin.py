@@ -14,7 +14,7 @@ from serving.http.api import create_api
 from serving.observe.prometheus import PrometheusRecorder
 from serving.traffic.live import Live
 from serving.traffic.table import State
-from serving.traffic.wanted import Stale, WantedTraffic, revision
+from serving.traffic.traffic_file import Stale, TrafficFile, revision
 from tests.serving.fakes import CONFIG, Reply, call
 
 PATH = "/v1/admin/traffic"
@@ -24,15 +24,15 @@ CANARY = {"traffic": [{"bundle": "a", "weight": 90}, {"bundle": "b", "weight": 1
 
 
 @pytest.fixture
-def wanted(tmp_path: Path) -> WantedTraffic:
-    made = WantedTraffic(tmp_path / "traffic.json")
+def file(tmp_path: Path) -> TrafficFile:
+    made = TrafficFile(tmp_path / "traffic.json")
     made.write(Traffic.of("a"))
     return made
 
 
-def app_of(wanted: WantedTraffic | None, here: Traffic | None = None) -> FastAPI:
+def app_of(file: TrafficFile | None, here: Traffic | None = None) -> FastAPI:
     app = create_api(Live.of(), CONFIG, PrometheusRecorder())
-    admin = Admin("s3cret", lambda: here, lambda url: STATES.get(url, State("loading")), wanted)
+    admin = Admin("s3cret", lambda: here, lambda url: STATES.get(url, State("loading")), file)
     add_admin_routes(app, admin)
     return app
 
@@ -47,8 +47,8 @@ async def put(app: FastAPI, document: Any, **headers: str) -> Reply:
     return await call(app, PATH, body, TOKEN | sent, method="PUT")
 
 
-async def test_a_change_is_noted_and_shown_with_the_state_of_each_bundle(wanted: WantedTraffic) -> None:
-    app = app_of(wanted)
+async def test_a_change_is_noted_and_shown_with_the_state_of_each_bundle(file: TrafficFile) -> None:
+    app = app_of(file)
     shown = await get(app)
     assert shown.status == 200
     assert shown.json == {
@@ -68,7 +68,7 @@ async def test_a_change_is_noted_and_shown_with_the_state_of_each_bundle(wanted:
         "state": "refused",
         "error": "b is altered",
     }
-    assert wanted.read() == Traffic.model_validate(CANARY)
+    assert file.read() == Traffic.model_validate(CANARY)
     assert (await get(app)).json == reply.json
 
 
@@ -76,10 +76,8 @@ async def test_a_change_is_noted_and_shown_with_the_state_of_each_bundle(wanted:
     "shown",
     [{}, {"authorization": "Bearer wrong"}, {"authorization": "Basic s3cret"}, {"authorization": "s3cret"}],
 )
-async def test_without_the_token_nothing_is_told_or_changed(
-    wanted: WantedTraffic, shown: dict[str, str]
-) -> None:
-    app = app_of(wanted)
+async def test_without_the_token_nothing_is_told_or_changed(file: TrafficFile, shown: dict[str, str]) -> None:
+    app = app_of(file)
     for reply in (
         await get(app, shown),
         await call(app, PATH, json.dumps(CANARY).encode(), shown, method="PUT"),
@@ -87,7 +85,7 @@ async def test_without_the_token_nothing_is_told_or_changed(
         assert reply.status == 401
         assert reply.headers["www-authenticate"] == "Bearer"
         assert reply.headers["content-type"] == "application/problem+json"
-    assert wanted.read() == Traffic.of("a")
+    assert file.read() == Traffic.of("a")
 
 
 async def test_where_no_token_is_configured_there_is_no_such_path() -> None:
@@ -106,21 +104,21 @@ async def test_where_no_token_is_configured_there_is_no_such_path() -> None:
     ],
 )
 async def test_what_is_no_traffic_is_refused_and_changes_nothing(
-    wanted: WantedTraffic, document: Any, status: int, says: str
+    file: TrafficFile, document: Any, status: int, says: str
 ) -> None:
-    reply = await put(app_of(wanted), document)
+    reply = await put(app_of(file), document)
     assert reply.status == status
     assert says in reply.json["detail"]
-    assert wanted.read() == Traffic.of("a")
+    assert file.read() == Traffic.of("a")
 
 
-async def test_a_change_made_for_another_traffic_is_refused(wanted: WantedTraffic) -> None:
-    app = app_of(wanted)
+async def test_a_change_made_for_another_traffic_is_refused(file: TrafficFile) -> None:
+    app = app_of(file)
     seen = (await get(app)).json["revision"]
     assert (await put(app, CANARY, if_match=f'"{seen}"')).status == 202
     late = await put(app, {"traffic": [{"bundle": "c", "weight": 100}]}, if_match=seen)
     assert (late.status, late.json["type"]) == (412, "urn:marquee:problem:stale-traffic")
-    assert wanted.read() == Traffic.model_validate(CANARY)
+    assert file.read() == Traffic.model_validate(CANARY)
     assert (await put(app, {"traffic": [{"bundle": "c", "weight": 100}]}, if_match="*")).status == 202
 
 
@@ -133,12 +131,12 @@ async def test_where_a_rayservice_owns_the_traffic_it_is_only_shown() -> None:
     assert (await get(app_of(None))).status == 503
 
 
-def test_of_many_writers_for_one_revision_one_succeeds(wanted: WantedTraffic) -> None:
-    seen, outcomes = revision(wanted.read()), list[str]()
+def test_of_many_writers_for_one_revision_one_succeeds(file: TrafficFile) -> None:
+    seen, outcomes = revision(file.read()), list[str]()
 
     def write(bundle: str) -> None:
         try:
-            wanted.write(Traffic.of(bundle), seen)
+            file.write(Traffic.of(bundle), seen)
             outcomes.append(bundle)
         except Stale:
             pass
@@ -148,4 +146,4 @@ def test_of_many_writers_for_one_revision_one_succeeds(wanted: WantedTraffic) ->
         writer.start()
     for writer in writers:
         writer.join()
-    assert [wanted.read()] == [Traffic.of(bundle) for bundle in outcomes]
+    assert [file.read()] == [Traffic.of(bundle) for bundle in outcomes]

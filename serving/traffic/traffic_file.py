@@ -26,7 +26,7 @@ def revision(traffic: Traffic) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class WantedTraffic:
+class TrafficFile:
     path: Path
 
     def read(self) -> Traffic:
