@@ -62,16 +62,16 @@ def test_a_batch_equals_its_singles_and_contributions_add_up_to_the_score(
     scores, terms = ranker.score(rows), ranker.contributions(rows)
     assert scores.dtype == terms.dtype == np.float32
     assert terms.shape == rows.shape
-    np.testing.assert_allclose(terms.sum(1) + ranker.bias, scores, atol=1e-4)
+    np.testing.assert_allclose(terms.sum(1) + ranker.bias, scores, rtol=1e-5, atol=1e-4)
     for row in range(c):
-        np.testing.assert_allclose(ranker.score(rows[row : row + 1])[0], scores[row], atol=1e-5)
+        np.testing.assert_allclose(ranker.score(rows[row : row + 1])[0], scores[row], rtol=1e-5, atol=1e-5)
 
 
 def test_what_is_owed_to_a_product_is_owed_to_both_features(ranker: DcnRanker) -> None:
     terms = ranker.contributions(np.array([[1.5, 1.5, 0, 7], [-1.5, 1.5, 0, 7]], np.float32))
     assert (terms[0, :2] > 0).all()
     assert terms[1, :2].sum() < 0
-    np.testing.assert_allclose(terms[:, 3], 0, atol=1e-5)
+    np.testing.assert_allclose(terms[:, 3], 0, rtol=1e-5, atol=1e-5)
 
 
 def test_a_row_that_is_not_finite_has_no_score_and_leaves_others_theirs(ranker: DcnRanker) -> None:
@@ -80,7 +80,7 @@ def test_a_row_that_is_not_finite_has_no_score_and_leaves_others_theirs(ranker: 
     rows[1, 2] = np.nan
     found = ranker.score(rows)
     assert np.isnan(found[1])
-    np.testing.assert_allclose(found[[0, 2]], expected[[0, 2]], atol=1e-6)
+    np.testing.assert_allclose(found[[0, 2]], expected[[0, 2]], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10])
@@ -106,7 +106,9 @@ def test_bins_fill_one_after_another(seed: int, bins: int) -> None:
     values = np.sort(3 * floats(rng, 30))
     filled = np.clip((values[:, None] - left[0]) / width[0], 0, 1).sum(1)
     assert (np.diff(filled) >= 0).all()
-    np.testing.assert_allclose(filled, np.interp(values, knots[0], np.arange(len(knots[0]))), atol=1e-3)
+    np.testing.assert_allclose(
+        filled, np.interp(values, knots[0], np.arange(len(knots[0]))), rtol=1e-5, atol=1e-3
+    )
     np.testing.assert_array_equal(np.clip((values[:, None] - left[1, 1:]) / width[1, 1:], 0, 1), 0)
 
 

@@ -29,14 +29,14 @@ def test_says_what_the_matrix_of_its_weights_says(seed: int, lengths: list[int])
     rng = np.random.default_rng(seed)
     few, whole = pair(rng)
     pasts, candidates = ragged(rng, lengths), ragged(rng, rng.permutation(lengths).tolist())
-    np.testing.assert_allclose(few.scores(pasts), whole.scores(pasts), atol=1e-5)
+    np.testing.assert_allclose(few.scores(pasts), whole.scores(pasts), rtol=1e-5, atol=1e-5)
     of = few.scores_of(pasts, candidates)
     assert of.dtype == np.float32
-    np.testing.assert_allclose(of, whole.scores_of(pasts, candidates), atol=1e-5)
+    np.testing.assert_allclose(of, whole.scores_of(pasts, candidates), rtol=1e-5, atol=1e-5)
     for past, items in zip(pasts, candidates, strict=True):
         terms = few.contributions(past, items)
         assert terms.dtype == np.float32
-        np.testing.assert_allclose(terms, whole.contributions(past, items), atol=1e-5)
+        np.testing.assert_allclose(terms, whole.contributions(past, items), rtol=1e-5, atol=1e-5)
 
 
 @given(seeds, LENGTHS, st.integers(0, 50))
@@ -54,9 +54,9 @@ def test_the_best_are_those_of_the_whole_row_that_may_be_shown(seed: int, length
     expected, values = top_k(eligible.of(np.where(reached, scores, -np.inf)), k)
     items, score = few.best(pasts, eligible, k)
     np.testing.assert_array_equal(items.row_splits, expected.row_splits)
-    np.testing.assert_allclose(score, values, atol=1e-6)
+    np.testing.assert_allclose(score, values, rtol=1e-5, atol=1e-6)
     for row, (begin, end) in enumerate(pairwise(items.row_splits)):
-        np.testing.assert_allclose(scores[row, items[row]], score[begin:end], atol=1e-6)
+        np.testing.assert_allclose(scores[row, items[row]], score[begin:end], rtol=1e-5, atol=1e-6)
 
 
 @given(seeds, st.lists(st.integers(0, N_ITEMS - 1), min_size=1, max_size=4), st.integers(1, 50))
@@ -79,7 +79,7 @@ def test_a_batch_equals_its_singles(seed: int, lengths: list[int]) -> None:
     pasts = ragged(rng, lengths)
     scores = few.scores(pasts)
     for row in range(len(lengths)):
-        np.testing.assert_allclose(scores[row : row + 1], few.scores(alone(pasts, row)), atol=1e-6)
+        np.testing.assert_allclose(scores[row : row + 1], few.scores(alone(pasts, row)), rtol=1e-5, atol=1e-6)
 
 
 def test_equal_after_a_round_trip_and_faded_otherwise() -> None:
@@ -87,7 +87,9 @@ def test_equal_after_a_round_trip_and_faded_otherwise() -> None:
     (few, whole), past = pair(rng), one(*history(rng, 9))
     again = NeighbourModel.from_component(few.to_component())
     np.testing.assert_array_equal(again.scores(past), few.scores(past))
-    np.testing.assert_allclose(few.faded(9.0, 4).scores(past), whole.faded(9.0, 4).scores(past), atol=1e-5)
+    np.testing.assert_allclose(
+        few.faded(9.0, 4).scores(past), whole.faded(9.0, 4).scores(past), rtol=1e-5, atol=1e-5
+    )
     assert not np.array_equal(few.faded(9.0, 4).scores(past), few.scores(past))
 
 

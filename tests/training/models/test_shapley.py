@@ -40,7 +40,9 @@ def by_orders(rows: Float32, baseline: Float32) -> Float32:
 def test_each_value_is_the_mean_over_all_orders(seed: int, f: int, c: int) -> None:
     rng = np.random.default_rng(seed)
     rows, baseline = floats(rng, c, f), floats(rng, f)
-    np.testing.assert_allclose(shapley(tangled, rows, baseline), by_orders(rows, baseline), atol=1e-5)
+    np.testing.assert_allclose(
+        shapley(tangled, rows, baseline), by_orders(rows, baseline), rtol=1e-5, atol=1e-5
+    )
 
 
 @given(seeds, st.integers(1, 7), st.integers(1, 5))
@@ -49,8 +51,8 @@ def test_values_add_up_and_a_feature_without_effect_has_none(seed: int, f: int, 
     rows, baseline = floats(rng, c, f + 1), floats(rng, f + 1)
     found = shapley(lambda rows: tangled(rows[:, :f]), rows, baseline)
     whole = tangled(rows[:, :f]) - tangled(baseline[None, :f])
-    np.testing.assert_allclose(found.sum(1), whole, atol=1e-4)
-    np.testing.assert_allclose(found[:, f], 0, atol=1e-5)
+    np.testing.assert_allclose(found.sum(1), whole, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(found[:, f], 0, rtol=1e-5, atol=1e-5)
 
 
 def test_parts_are_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
