@@ -30,9 +30,10 @@ def bounds(release: Release) -> set[tuple[int, int]]:
 
 def workers(release: Release, cluster: str = "") -> list[Object]:
     """Workers that take requests."""
-    pods = [pod for pod in release.pods("worker-cpu") if "deletionTimestamp" not in pod["metadata"]]
     return [
-        pod for pod in pods if ready(pod) and cluster in ("", pod["metadata"]["labels"]["ray.io/cluster"])
+        pod
+        for pod in release.staying("worker-cpu")
+        if ready(pod) and cluster in ("", pod["metadata"]["labels"]["ray.io/cluster"])
     ]
 
 

@@ -85,6 +85,10 @@ class Release:
             selector += f",app.kubernetes.io/component={component}"
         return items("pods", self.namespace, selector)
 
+    def staying(self, component: str) -> list[Object]:
+        """Its pods that are not being deleted."""
+        return [pod for pod in self.pods(component) if "deletionTimestamp" not in pod["metadata"]]
+
     def _chart(self, settings: tuple[str, ...]) -> list[str]:
         repository, tag = image()
         made = ["--set", f"image.repository={repository}", "--set", f"image.tag={tag}"]

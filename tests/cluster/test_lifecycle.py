@@ -90,7 +90,7 @@ def test_a_stage_that_needs_more_gets_it_and_gives_it_back(living: Living) -> No
 @pytest.mark.parametrize("component", ["worker-cpu", "head", "redis"])
 def test_a_pod_that_is_deleted_is_missed_by_nobody(living: Living, component: str) -> None:
     whole(living.release, 2)
-    [pod, *_] = living.release.pods(component)
+    [pod, *_] = living.release.staying(component)
     with unnoticed(living):
         kubectl(
             "--namespace", living.release.namespace, "delete", "pod", pod["metadata"]["name"], "--wait=false"

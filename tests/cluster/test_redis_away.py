@@ -22,7 +22,7 @@ def scale(living: Living, replicas: int) -> None:
 
 def head(living: Living) -> Object:
     """The newest one that is to stay."""
-    pods = [pod for pod in living.release.pods("head") if "deletionTimestamp" not in pod["metadata"]]
+    pods = living.release.staying("head")
     return max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default={})
 
 
