@@ -38,12 +38,13 @@ UNUSED = (
     "ray/jars",
     "feast/ui",
     "kubernetes/aio",
+    "onnx/backend/test",
     "pandas/tests",
     "pyarrow/include",
     "pyarrow/tests",
 )
 """Programs that test PyTorch (torch_shm_manager, beside them, it needs), headers, Ray for Java, Feast's web
-page, a second client of Kubernetes."""
+page, a second client of Kubernetes, cases that test runtimes of ONNX."""
 
 TESTS_OF = ("dask", "gevent", "mpmath", "networkx", "sympy", "zope")
 """Packages with folders of tests all through them. Not numpy: numpy.testing reads its own."""
