@@ -10,6 +10,10 @@ from training.models.arrays import Float32, Int32, Int64
 _CHUNK_BYTES = 64 << 20
 """Of the users x items matrix held at once."""
 
+HALF_LIFE, FUTURE = 3.0, 0.8
+"""Of the sequential fit: events after which one of a prefix counts half, and what each further step ahead is
+worth of the one before it."""
+
 _FIT_HISTORY = 1024
 """Newest events of a user that the sequential fit reads: work grows with their square."""
 
@@ -44,8 +48,8 @@ def fit_sequential(
     item_index: Int32,
     n_items: int,
     regularisation: float = 300.0,
-    half_life: float = 3.0,
-    future: float = 0.8,
+    half_life: float = HALF_LIFE,
+    future: float = FUTURE,
 ) -> Float32:
     """Ridge regression S = (X'X + λI)⁻¹ X'Y with one row per proper prefix of every sequence.
 

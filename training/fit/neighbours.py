@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from training.fit.linear import FUTURE, HALF_LIFE
 from training.models.arrays import Float32, Float64, Int32, Int64, Mask
 from training.models.ragged import Items, Ragged, heads, splits
 
@@ -35,9 +36,6 @@ SHARE = 0.1
 
 BLOCK_PAIRS = 8 << 20
 """Pairs of a user's items that are counted at once; 0.7 GB a thread while they are."""
-
-HALF_LIFE, FUTURE = 3.0, 0.8
-"""As `linear.fit_sequential`'s."""
 
 WINDOW = 20
 """Events between two items of a sequence for one to lead to the other; beyond, its weight is below a tenth of

@@ -210,6 +210,7 @@ async def test_a_canary_that_is_refused_does_not_keep_a_new_replica_from_serving
 
 async def until_taken(here: World, wanted: Traffic) -> None:
     async with asyncio.timeout(20):
+        # The table is swapped by another task, which sets no event.
         while here.service.table is None or here.service.table.traffic != wanted:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
