@@ -71,9 +71,9 @@ class ServedPipeline:
         return compose(self._bundle, self._store(cases), self._config)
 
     def _store(self, cases: Cases) -> MemoryOnlineStore:
-        """Users as they were before their held-out event: it and all that follows are left out."""
+        """Users of the cases as they were before their held-out event, and nothing of other users."""
         events, users = cases.data.every, cases.data.events.user_index
-        known = np.ones(len(events), np.bool_)
+        known = np.isin(events.user_index, users[cases.positions])
         for position in cases.positions.tolist():
             known[cases.data.at[position] : events.offsets[users[position] + 1]] = False
         rows = np.sort(events.row[known])
