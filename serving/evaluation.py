@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
@@ -90,13 +91,15 @@ class ServedPipeline:
         written: Callable[[Recommendation], object],
     ) -> Int32:
         found = np.full((len(cases), k), -1, np.int32)
-        seen = self._bundle.manifest.feedback.seen
-        for row, query in enumerate(_queries(cases, k, seen)):
-            answer = await pipeline.run(query)
-            if answer.degraded:
-                raise DegradedEvaluation(f"lost {', '.join(answer.degraded)} for user {query.user_id!r}")
-            written(answer)
-            found[row, : len(answer.shown)] = answer.shown.item_index
+        rows = enumerate(_queries(cases, k, self._bundle.manifest.feedback.seen))
+        while some := tuple(islice(rows, self._config.batching.max_batch)):  # computed as one
+            answers = await asyncio.gather(*(pipeline.run(query) for _, query in some))
+            for (row, query), answer in zip(some, answers, strict=True):
+                if answer.degraded:
+                    lost = ", ".join(answer.degraded)
+                    raise DegradedEvaluation(f"lost {lost} for user {query.user_id!r}")
+                written(answer)
+                found[row, : len(answer.shown)] = answer.shown.item_index
         return found
 
 
