@@ -6,7 +6,8 @@ stores to one behaviour.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +22,12 @@ from features.transforms import column
 class MemoryOnlineStore:
     """Implements `features.store.OnlineStore` over rows that it never changes."""
 
-    def __init__(self, schema: FeatureSchema, users: Rows, items: Rows) -> None:
+    def __init__(self, schema: FeatureSchema, users: Rows, items: Callable[[], Rows]) -> None:
+        """Args:
+        items: makes their rows when one is first read: what serves reads none.
+        """
         self._users = _Table(USER_ID, schema.user, users)
-        self._items = _Table(ITEM_ID, schema.item, items)
+        self._items = cache(lambda: _Table(ITEM_ID, schema.item, items()))
         self._closed = False
 
     @staticmethod
@@ -37,13 +41,14 @@ class MemoryOnlineStore:
             SchemaError: an interaction names a user or an item that its table does not hold.
         """
         lines = timelines(interactions, items, users)
-        return MemoryOnlineStore(schema, user_rows(schema, lines, users), item_rows(schema, lines, items))
+        rows = user_rows(schema, lines, users)
+        return MemoryOnlineStore(schema, rows, lambda: item_rows(schema, lines, items))
 
     def kept(self, user_id: str) -> FeatureBatch | None:
         return None
 
     async def read_users(self, user_ids: Sequence[str]) -> FeatureBatch:
-        return self._read(self._users, user_ids)
+        return self._read(lambda: self._users, user_ids)
 
     async def read_items(self, item_ids: Sequence[str]) -> FeatureBatch:
         return self._read(self._items, item_ids)
@@ -51,10 +56,10 @@ class MemoryOnlineStore:
     async def close(self) -> None:
         self._closed = True
 
-    def _read(self, table: _Table, ids: Sequence[str]) -> FeatureBatch:
+    def _read(self, table: Callable[[], _Table], ids: Sequence[str]) -> FeatureBatch:
         if self._closed:
             raise OnlineStoreError("the store is closed")
-        return table.read(ids)
+        return table().read(ids)
 
 
 class _Table:

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
@@ -71,9 +72,9 @@ class ServedPipeline:
         return compose(self._bundle, self._store(cases), self._config)
 
     def _store(self, cases: Cases) -> MemoryOnlineStore:
-        """Users as they were before their held-out event: it and all that follows are left out."""
+        """Users of the cases as they were before their held-out event, and nothing of other users."""
         events, users = cases.data.every, cases.data.events.user_index
-        known = np.ones(len(events), np.bool_)
+        known = np.isin(events.user_index, users[cases.positions])
         for position in cases.positions.tolist():
             known[cases.data.at[position] : events.offsets[users[position] + 1]] = False
         rows = np.sort(events.row[known])
@@ -90,13 +91,15 @@ class ServedPipeline:
         written: Callable[[Recommendation], object],
     ) -> Int32:
         found = np.full((len(cases), k), -1, np.int32)
-        seen = self._bundle.manifest.feedback.seen
-        for row, query in enumerate(_queries(cases, k, seen)):
-            answer = await pipeline.run(query)
-            if answer.degraded:
-                raise DegradedEvaluation(f"lost {', '.join(answer.degraded)} for user {query.user_id!r}")
-            written(answer)
-            found[row, : len(answer.shown)] = answer.shown.item_index
+        rows = enumerate(_queries(cases, k, self._bundle.manifest.feedback.seen))
+        while some := tuple(islice(rows, self._config.batching.max_batch)):  # computed as one
+            answers = await asyncio.gather(*(pipeline.run(query) for _, query in some))
+            for (row, query), answer in zip(some, answers, strict=True):
+                if answer.degraded:
+                    lost = ", ".join(answer.degraded)
+                    raise DegradedEvaluation(f"lost {lost} for user {query.user_id!r}")
+                written(answer)
+                found[row, : len(answer.shown)] = answer.shown.item_index
         return found
 
 

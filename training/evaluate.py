@@ -159,7 +159,14 @@ class Popularity:
         return Popularity(np.bincount(items, minlength=data.n_items).astype(np.float32))
 
     def recommend(self, cases: Cases, k: int) -> Int32:
-        return _best_allowed(cases, k, lambda histories: np.tile(self.counts, (len(histories), 1)))
+        order = np.argsort(-self.counts, kind="stable").astype(np.int32)
+        order = order[~np.isin(order, cases.data.catalogue.delisted)]
+        found = np.full((len(cases), k), -1, np.int32)
+        for row, hidden in enumerate(cases.hidden()):
+            first = order[: k + len(hidden)]
+            best = first[~np.isin(first, hidden)][:k]
+            found[row, : len(best)] = best
+        return found
 
 
 @dataclass(frozen=True, slots=True)
