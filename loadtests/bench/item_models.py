@@ -22,10 +22,8 @@ from features.schema import FeatureSchema
 from training.data.tables import Tables
 from training.dataset import build
 from training.evaluate import Cases, evaluate, render
-from training.fit.linear import fit_ease, fit_sequential
+from training.fit.linear import FUTURE, HALF_LIFE, fit_ease, fit_sequential
 from training.fit.neighbours import (
-    FUTURE,
-    HALF_LIFE,
     REGULARISATION,
     SHARE,
     fit_markov_field,
