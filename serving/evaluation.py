@@ -20,8 +20,8 @@ from serving.http.wire import recommendation_body
 from serving.pipeline import Pipeline
 from serving.types import Int32, Query, Recommendation
 from training.bundle import Bundle
+from training.cases import Cases
 from training.data.tables import Tables
-from training.evaluate import Cases
 from training.feedback import Seen
 
 PATIENT = Budgets(

@@ -57,30 +57,33 @@ def _has_figures(directory: Path) -> bool:
 
 def _evaluate(directory: Path, data: Path, validation: bool, into: Path | None) -> None:
     from serving.evaluation import ServedPipeline
-    from training import evaluate as protocol
+    from training import figures
     from training.bundle import read_bundle, write_metrics
+    from training.cases import Cases
     from training.data.tables import Tables
     from training.dataset import build
+    from training.evaluate import baselines
+    from training.evaluate import evaluate as measured
 
     with shown_steps() as show:
         show("reading the bundle and its data")
         served = read_bundle(str(directory))
         tables = Tables.read(data)
         dataset = build(tables, served.schema, served.manifest.feedback)
-        recommenders = (*reversed(protocol.baselines(dataset)), ServedPipeline(served, tables))
-        cases = protocol.Cases.of(dataset, dataset.validation if validation else dataset.test)
+        recommenders = (*reversed(baselines(dataset)), ServedPipeline(served, tables))
+        cases = Cases.of(dataset, dataset.validation if validation else dataset.test)
         show(f"asking for {len(cases):,} users, each as of just before the held-out event")
-        rows = protocol.evaluate(recommenders, cases)
+        rows = measured(recommenders, cases)
     split = "validation" if validation else "test"
     console.print(
-        protocol.render(
+        figures.render(
             rows, f"Bundle {directory.name}: {split}, leave-one-out by time, full catalogue\n{cases}"
         )
     )
     if not validation:
-        write_metrics(directory, protocol.as_metrics(rows))
+        write_metrics(directory, figures.as_metrics(rows))
     if into is not None:
-        rewrite(into, protocol.markdown(rows))
+        rewrite(into, figures.markdown(rows))
 
 
 def rewrite(file: Path, table: str) -> None:

@@ -150,7 +150,7 @@ def stoppable() -> Iterator[None]:
 
 
 def _summary(trained: Trained) -> None:
-    from training.evaluate import render
+    from training.figures import render
 
     console = Console()
     data = trained.cases.data

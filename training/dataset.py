@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from features.rows import profiles
-from features.schema import Feature, FeatureSchema, inputs
+from features.schema import Feature, FeatureSchema, Kind, inputs
 from features.statistics import State, Timeline
 from features.store import Column
 from features.transforms import encode, item_statistics, items_at, user_statistics
@@ -95,6 +95,19 @@ class Dataset:
         if not own:
             return np.zeros((self.n_items, 1), np.float32)
         return np.ascontiguousarray(self.catalogue.features[:, self.schema.item_width - len(own) :])
+
+    @property
+    def categories(self) -> Float32:
+        """float32 [m, c]: how much of an item each word is, of items' first column of several words (of films
+        the genres), else of one word; c is 0 where they have none."""
+        for kind in (Kind.CATEGORIES, Kind.CATEGORY):
+            start = 0
+            for feature in self.schema.item:
+                width = len(feature.inputs)
+                if feature.kind is kind and width:
+                    return self.catalogue.features[:, start : start + width]
+                start += width
+        return np.zeros((self.n_items, 0), np.float32)
 
     def histories(self, positions: Int64) -> Items:
         """The items that each event's user had before it, oldest first."""

@@ -7,31 +7,26 @@ belong here: the served pipeline, which serving wraps as a `Recommender`; the me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
-from rich.box import SIMPLE
-from rich.table import Table
 
 from training import metrics
-from training.data.manifest import DataError
+from training.cases import Cases, segments
 from training.dataset import Dataset
 from training.fit.linear import fit_ease
+from training.models.arrays import Float32, Float64, Int32, Int64
 from training.models.eligible import top_k
 from training.models.linear import DENSE_ITEMS
+from training.models.ragged import Items
 
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
-
-Float64 = NDArray[np.float64]
-Measure = Callable[[NDArray[np.bool_], Int64, int], float]
+CUTOFFS = (1, 5, 10, 20, 50)
+"""Items of a recommendation that accuracy is judged by."""
 
 CUTOFF, RETRIEVED = 10, 100
-"""Items of a recommendation and of a retrieval that are judged."""
+"""Items of what is judged beyond accuracy, and of a retrieval."""
 
 RESAMPLES = 1_000
 """Bootstrap resamples of the users; the ends of a 95 % interval then move by a few percent of its width."""
@@ -39,83 +34,11 @@ RESAMPLES = 1_000
 EASE_REGULARISATION = 250.0
 """RecBole's default, which its published figures for this data use."""
 
-MOST_CASES = 20_000
-"""Held-out events that are judged at most, drawn at random beyond, in order of time: the 95 % interval
-of a share is then at most 1.4 points wide."""
+_RESAMPLES_AT_ONCE = 50
+"""16 MB of 20,000 users."""
 
 _CHUNK_SCORES = 8 << 20
 """Scores that a baseline sorts at once: 100 MB while it does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cases:
-    """Held-out events: for each, recommend from what its user did before.
-
-    Attributes:
-        positions: as in `Dataset`.
-        left_out: held-out events that are no cases, because their item could not have been recommended.
-    """
-
-    data: Dataset
-    positions: Int64
-    left_out: int = 0
-
-    @staticmethod
-    def of(data: Dataset, positions: Int64) -> Cases:
-        """These events but those whose item was hidden from their user, who had met it: nobody could have
-        recommended them, so that they would count as misses whatever is judged. At most `MOST_CASES`.
-
-        Raises:
-            DataError: none is left.
-        """
-        could = np.array([data.events.item_index[p] not in data.hidden(p) for p in positions.tolist()], bool)
-        if not could.any():
-            raise DataError(
-                f"all {len(positions):,} held-out events are of items that their users had met before, which "
-                "are excluded: train with --seen allow"
-            )
-        cases = positions[could]
-        if len(cases) > MOST_CASES:
-            cases = np.random.default_rng(0).choice(cases, MOST_CASES, replace=False)
-            cases = cases[np.argsort(data.events.timestamp[cases], kind="stable")]
-        return Cases(data, cases, int(len(positions) - could.sum()))
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __str__(self) -> str:
-        """How many cases there are, and which held-out events are none."""
-        seen = {"exclude": "seen items excluded", "allow": "seen items allowed"}[self.data.feedback.seen]
-        left = f", {self.left_out:,} left out whose item had been met" if self.left_out else ""
-        return f"{len(self):,} cases{left}, {seen}"
-
-    @property
-    def targets(self) -> Int32:
-        """int32 [n]: the item that was taken."""
-        return self.data.events.item_index[self.positions]
-
-    @property
-    def now(self) -> Int64:
-        """int64 [n], unix seconds of the event."""
-        return self.data.events.timestamp[self.positions]
-
-    @property
-    def user_ids(self) -> tuple[str, ...]:
-        ids = self.data.events.user_ids
-        return tuple(ids[user] for user in self.data.events.user_index[self.positions])
-
-    def span(self, case: int) -> slice:
-        """Where in `data.events` the history of a case is: all of it may be used."""
-        position = int(self.positions[case])
-        return slice(int(self.data.events.offsets[self.data.events.user_index[position]]), position)
-
-    def histories(self) -> Iterator[Int32]:
-        """Items, oldest first, of each case."""
-        return (self.data.events.item_index[self.span(case)] for case in range(len(self)))
-
-    def hidden(self) -> Iterator[Int32]:
-        """Items that may not be recommended, of each case (`Dataset.hidden`)."""
-        return (self.data.hidden(position) for position in self.positions.tolist())
 
 
 class Recommender(Protocol):
@@ -138,12 +61,18 @@ class Retriever(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What was measured of one recommender: measure → value, and its 95 % interval where users were
-    resampled."""
+    """What was measured of one recommender.
+
+    Attributes:
+        values: measure → its mean over users.
+        intervals: the 95 % intervals of those that have a value for each user.
+        segments: part of the cases (`segments`) → the same measures over it, as far as they are shown.
+    """
 
     name: str
     values: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]]
+    segments: Mapping[str, Row] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,85 +123,98 @@ def baselines(data: Dataset) -> tuple[Recommender, ...]:
 
 
 def evaluate(recommenders: Sequence[Recommender], cases: Cases) -> tuple[Row, ...]:
-    """A row for each recommender: NDCG@10, Recall@10, Recall@100 of what was retrieved, and how varied and
-    how novel the ten are (`metrics`)."""
-    data = cases.data
-    known = data.subset(data.train)
-    pairs = np.unique(np.stack([known.user_index, known.item_index]), axis=1)
-    met = np.bincount(pairs[1], minlength=data.n_items)
-    return tuple(_row(recommender, cases, met) for recommender in recommenders)
+    """A row for each recommender: accuracy at each of `CUTOFFS`, the recall of what was retrieved, and of ten
+    places what is beyond accuracy (`metrics`)."""
+    judge = _Judge.of(cases)
+    return tuple(judge.row(recommender) for recommender in recommenders)
 
 
-def _row(recommender: Recommender, cases: Cases, met: Int64) -> Row:
-    top = recommender.recommend(cases, CUTOFF)
-    find = recommender.retrieve if isinstance(recommender, Retriever) else recommender.recommend
-    found = find(cases, RETRIEVED)
-    per_user = {
-        f"ndcg@{CUTOFF}": _per_user(metrics.ndcg, top, cases.targets),
-        f"recall@{CUTOFF}": _per_user(metrics.recall, top, cases.targets),
-        f"recall@{RETRIEVED}": _per_user(metrics.recall, found, cases.targets),
-    }
-    beyond = {
-        "coverage": metrics.coverage(top, CUTOFF, cases.data.n_listed),
-        "diversity": metrics.intra_list_diversity(top, CUTOFF, cases.data.item_profiles),
-        "novelty": metrics.novelty(top, CUTOFF, met, len(cases.data.events.user_ids)),
-    }
-    values = {name: float(each.mean()) for name, each in per_user.items()}
-    intervals = {name: interval(each) for name, each in per_user.items()}
-    return Row(recommender.name, {**values, **beyond}, intervals)
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Attributes:
+    met: int64 [m], users who met each item in training.
+    expected: int32 [n, CUTOFF], what popularity recommends.
+    parts: `segments`.
+    """
 
+    cases: Cases
+    met: Int64
+    expected: Int32
+    parts: Mapping[str, Items]
 
-def _per_user(measure: Measure, ranked: Int32, targets: Int32) -> Float64:
-    """float64 [n]: the measure over all places, of each case alone."""
-    hits = metrics.hits(ranked, list(targets[:, None]))
-    one = np.ones(1, np.int64)
-    return np.array([measure(hits[case : case + 1], one, ranked.shape[1]) for case in range(len(hits))])
+    @classmethod
+    def of(cls, cases: Cases) -> Self:
+        data = cases.data
+        known = data.subset(data.train)
+        pairs = np.unique(np.stack([known.user_index, known.item_index]), axis=1)
+        met = np.bincount(pairs[1], minlength=data.n_items)
+        return cls(cases, met, Popularity.fit(data).recommend(cases, CUTOFF), segments(cases))
 
-
-def interval(per_user: Float64, seed: int = 0) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of a mean over users (Efron and Tibshirani 1993)."""
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(len(per_user), np.full(len(per_user), 1 / len(per_user)), RESAMPLES)
-    low, high = np.percentile(counts @ per_user / len(per_user), [2.5, 97.5])
-    return float(low), float(high)
-
-
-def as_metrics(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Recommender → measure → value, the ends of intervals among them: what a bundle's manifest records."""
-    return {
-        row.name: {
-            **row.values,
-            **{f"{name} low": low for name, (low, _) in row.intervals.items()},
-            **{f"{name} high": high for name, (_, high) in row.intervals.items()},
+    def row(self, recommender: Recommender) -> Row:
+        top = recommender.recommend(self.cases, max(CUTOFFS))
+        find = recommender.retrieve if isinstance(recommender, Retriever) else recommender.recommend
+        found, listed = find(self.cases, RETRIEVED), self.cases.data.n_listed
+        whole = {
+            "coverage": metrics.coverage(top, CUTOFF, listed),
+            "gini": metrics.gini(top, CUTOFF, listed),
         }
-        for row in rows
+        name = recommender.name
+        row = _row(name, {**_accuracy(top, found, self.cases.relevant), **self._beyond(top)})
+        parts = {part: _row(name, _accuracy(top, found, items)) for part, items in self.parts.items()}
+        known = {part: of for part, of in parts.items() if of.values}
+        return replace(row, values={**row.values, **whole}, segments=known)
+
+    def _beyond(self, top: Int32) -> dict[str, Float64]:
+        cases, data = self.cases, self.cases.data
+        hits = metrics.hits(top, list(cases.relevant))
+        return {
+            "diversity": metrics.intra_list_diversity(top, CUTOFF, data.item_profiles),
+            "novelty": metrics.novelty(top, CUTOFF, self.met, len(data.events.user_ids)),
+            "serendipity": metrics.serendipity(top, hits, CUTOFF, self.expected),
+            "miscalibration": metrics.miscalibration(top, CUTOFF, list(cases.histories()), data.categories),
+        }
+
+
+def _accuracy(top: Int32, found: Int32, relevant: Items) -> dict[str, Float64]:
+    """Measure → float64 [n], NaN for a case without a relevant item.
+
+    Args:
+        top, found: int32 [n, k], what was recommended and what was retrieved.
+    """
+    hits = metrics.hits(top, list(relevant))
+    measured = {
+        f"{name}@{k}": measure(hits, relevant.lengths, k)
+        for k in CUTOFFS
+        for name, measure in metrics.ACCURACY.items()
     }
+    retrieved = metrics.hits(found, list(relevant))
+    return measured | {f"recall@{RETRIEVED}": metrics.recall(retrieved, relevant.lengths, RETRIEVED)}
 
 
-def render(rows: Sequence[Row], title: str) -> Table:
-    """For people: a column for each recommender, 95 % intervals beside what has one."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE)
-    table.add_column("")
-    for row in rows:
-        table.add_column(row.name, justify="right")
-    for measure in rows[0].values if rows else ():
-        table.add_row(measure, *(_cell(row, measure) for row in rows))
-    return table
+def _row(name: str, per_user: Mapping[str, Float64]) -> Row:
+    known = {measure: each for measure, each in per_user.items() if not np.isnan(each).all()}
+    values = {measure: metrics.mean(each) for measure, each in known.items()}
+    return Row(name, values, intervals(known))
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """For a page: a line for each recommender, without intervals."""
-    measures = list(rows[0].values)
-    lines = [f"| | {' | '.join(measures)} |", "|---|" + "---:|" * len(measures)]
-    lines += [f"| {row.name} | {' | '.join(f'{row.values[m]:.4f}' for m in measures)} |" for row in rows]
-    return "\n".join(lines)
+def intervals(per_user: Mapping[str, Float64], seed: int = 0) -> dict[str, tuple[float, float]]:
+    """The 95 % percentile bootstrap intervals of means over users (Efron and Tibshirani 1993), of the same
+    resamples for all measures.
 
-
-def _cell(row: Row, measure: str) -> str:
-    if measure not in row.intervals:
-        return f"{row.values[measure]:.3f}"
-    low, high = row.intervals[measure]
-    return f"{row.values[measure]:.4f} [dim]{low:.3f}-{high:.3f}[/dim]"
+    Args:
+        per_user: measure → float64 [n]; NaN for users who do not count.
+    """
+    if not per_user:
+        return {}
+    columns = np.stack(list(per_user.values()), 1)
+    known = ~np.isnan(columns)
+    sums, counted = np.where(known, columns, 0), known.astype(np.float64)
+    rng, n, found = np.random.default_rng(seed), len(columns), []
+    for _ in range(0, RESAMPLES, _RESAMPLES_AT_ONCE):
+        drawn = rng.multinomial(n, np.full(n, 1 / n), _RESAMPLES_AT_ONCE).astype(np.float64)
+        found.append(drawn @ sums / np.maximum(drawn @ counted, 1))
+    low, high = np.percentile(np.concatenate(found), [2.5, 97.5], axis=0)
+    return {name: (float(low[at]), float(high[at])) for at, name in enumerate(per_user)}
 
 
 def _best_allowed(cases: Cases, k: int, score: Callable[[list[Int32]], Float32]) -> Int32:

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 import yaml
 
+from training.cases import Cases
 from training.data.manifest import About
-from training.evaluate import Cases, Row, markdown
+from training.evaluate import Row
 from training.feedback import sentence
+from training.figures import markdown
 from training.recipe import Recipe
 
 

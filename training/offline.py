@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.candidates import BATCH, retrieved_by
-from training.evaluate import Cases
+from training.cases import Cases
 from training.models.arrays import Float64, Int32
 from training.models.blend import Blend
 from training.models.ragged import Items, Ragged, ranked

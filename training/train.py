@@ -13,10 +13,11 @@ from pathlib import Path
 
 from features.schema import FeatureSchema
 from training.bundle import Manifest, write_bundle
+from training.cases import Cases
 from training.data.manifest import DataError
 from training.data.tables import Tables
 from training.dataset import Dataset, build
-from training.evaluate import Cases, Row, baselines, evaluate
+from training.evaluate import Row, baselines, evaluate
 from training.evidence import decide
 from training.fitting import fit_models
 from training.loop import Inputs, Weights

@@ -19,9 +19,11 @@ import typer
 from rich.console import Console
 
 from features.schema import FeatureSchema
+from training.cases import Cases
 from training.data.tables import Tables
 from training.dataset import build
-from training.evaluate import Cases, evaluate, render
+from training.evaluate import evaluate
+from training.figures import render
 from training.fit.linear import FUTURE, HALF_LIFE, fit_ease, fit_sequential
 from training.fit.neighbours import (
     REGULARISATION,

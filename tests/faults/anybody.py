@@ -28,11 +28,12 @@ from serving.traffic.live import Live
 from serving.worker_threads import WorkerThreads
 from tests.serving.fakes import post
 from training.bundle import read_bundle
+from training.cases import Cases
 from training.data.prepare import Request, prepare
 from training.data.tables import Tables
 from training.dataset import build
-from training.evaluate import Cases, evaluate
 from training.evaluate import Row as Measured
+from training.evaluate import evaluate
 from training.loop import Worker
 from training.loop import train as fit
 from training.recipe import default

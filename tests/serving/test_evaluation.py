@@ -16,15 +16,16 @@ from serving.engine import Engine
 from serving.evaluation import DegradedEvaluation, ServedPipeline
 from serving.types import Float32, Mask
 from tests.serving.models import N_ITEMS, small, small_bundle
+from training.cases import Cases
 from training.dataset import build
-from training.evaluate import Cases, Retriever, evaluate
+from training.evaluate import Retriever, evaluate
 from training.feedback import Feedback, Seen
 from training.models.ragged import Ragged
 from training.offline import OfflineRecommender
 from training.recipe import default
 
 WORLD = small()
-CASES = Cases(WORLD.data, WORLD.data.test)
+CASES = Cases.each(WORLD.data, WORLD.data.test)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def served() -> ServedPipeline:
 @pytest.mark.parametrize("positions", [WORLD.data.test, WORLD.data.validation])
 def test_it_answers_as_the_offline_path_does(served: ServedPipeline, positions: np.ndarray) -> None:
     """The same models without serving, fed with the histories and features that training made."""
-    cases = Cases(WORLD.data, positions)
+    cases = Cases.each(WORLD.data, positions)
     offline = OfflineRecommender(WORLD.models, WORLD.blend, WORLD.ranker, default())
     assert served.recommend(cases, 10).tolist() == offline.recommend(cases, 10).tolist()
     assert served.retrieve(cases, 20).tolist() == offline.retrieve(cases, 20).tolist()
@@ -68,7 +69,7 @@ def test_it_answers_as_the_offline_path_does_whatever_events_mean(seen: Seen, di
 
 @pytest.mark.parametrize("positions", [WORLD.data.test, WORLD.data.validation])
 def test_the_store_holds_what_was_known_just_before(served: ServedPipeline, positions: np.ndarray) -> None:
-    cases = Cases(WORLD.data, positions)
+    cases = Cases.each(WORLD.data, positions)
     rows = asyncio.run(served._store(cases).read_users(cases.user_ids))
     ids = WORLD.data.events.item_ids
     for case, history in enumerate(cases.histories()):
@@ -80,7 +81,7 @@ def test_the_store_holds_what_was_known_just_before(served: ServedPipeline, posi
 def test_the_earliest_of_a_users_held_out_events_decides(served: ServedPipeline) -> None:
     user = max(range(30), key=lambda u: len(WORLD.seen(u)))
     start = int(WORLD.data.events.offsets[user])
-    cases = Cases(WORLD.data, np.array([start + 5, start + 3]))
+    cases = Cases.each(WORLD.data, np.array([start + 5, start + 3]))
     rows = asyncio.run(served._store(cases).read_users([WORLD.data.events.user_ids[user]]))
     assert rows.columns["user_events"].tolist() == [3]
 
@@ -88,7 +89,9 @@ def test_the_earliest_of_a_users_held_out_events_decides(served: ServedPipeline)
 def test_a_held_out_item_can_be_found_for_it_was_not_seen(served: ServedPipeline) -> None:
     """Had the store held the event, the item would be filtered out as seen, and never be returned."""
     answers = served.recommend(CASES, N_ITEMS)
-    for target, answer, history in zip(CASES.targets.tolist(), answers, CASES.histories(), strict=True):
+    for target, answer, history in zip(
+        CASES.relevant.values.tolist(), answers, CASES.histories(), strict=True
+    ):
         shown = answer[answer >= 0].tolist()
         unseen = set(range(N_ITEMS)) - set(history.tolist())
         assert target in unseen  # the world has nothing twice
@@ -100,7 +103,7 @@ def test_a_future_that_gives_the_answer_away_changes_nothing(served: ServedPipel
     """The histories after the held-out events are rewritten in both tables and events: the same answers."""
     events, positions = WORLD.data.events, WORLD.data.test - 2
     positions = positions[positions >= events.offsets[events.user_index[positions + 2]]]
-    cases = Cases(WORLD.data, positions)
+    cases = Cases.each(WORLD.data, positions)
     expected = served.recommend(cases, 10)
     after = np.zeros(len(events), np.bool_)
     for position in positions.tolist():
@@ -110,14 +113,16 @@ def test_a_future_that_gives_the_answer_away_changes_nothing(served: ServedPipel
     moved = np.cumsum(~after) - 1  # where each event stands once the future is gone
     rows = np.searchsorted(kept, events.row[~after])
     less = replace(events.select(events.row[~after]), row=rows)
-    known = Cases(replace(WORLD.data, events=less, every=less, at=np.arange(len(less))), moved[positions])
+    known = Cases.each(
+        replace(WORLD.data, events=less, every=less, at=np.arange(len(less))), moved[positions]
+    )
     assert after.sum() > 10
     assert ServedPipeline(small_bundle(), cut).recommend(known, 10).tolist() == expected.tolist()
 
 
 def test_a_first_event_is_answered_by_popularity(served: ServedPipeline) -> None:
     start = int(WORLD.data.events.offsets[0])
-    (answer,) = served.recommend(Cases(WORLD.data, np.array([start])), 5)
+    (answer,) = served.recommend(Cases.each(WORLD.data, np.array([start])), 5)
     popularity = WORLD.models.statistics.at(float(WORLD.data.events.timestamp[start])).popularity_month
     assert answer.tolist() == np.argsort(-popularity, kind="stable")[:5].tolist()
 
@@ -161,5 +166,5 @@ def test_it_stands_in_the_table_of_recommenders(served: ServedPipeline) -> None:
     assert isinstance(served, Retriever)
     (row,) = evaluate([served], CASES)
     assert row.name == "marquee"
-    hits = served.recommend(CASES, 10) == CASES.targets[:, None]
+    hits = served.recommend(CASES, 10) == CASES.relevant.values[:, None]
     assert row.values["recall@10"] == pytest.approx(hits.any(axis=1).mean())

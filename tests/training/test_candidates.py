@@ -8,9 +8,9 @@ import pytest
 
 from training import candidates, offline
 from training.candidates import build_lists
+from training.cases import Cases
 from training.data.manifest import DataError
 from training.dataset import Dataset
-from training.evaluate import Cases
 from training.fit.linear import fit_ease, fit_sequential
 from training.fit.ranker import RankerSettings, fit_ranker
 from training.models.linear import LinearItemModel
@@ -104,7 +104,7 @@ def test_what_is_recommended_was_retrieved_and_is_not_hidden(
     recommender: OfflineRecommender, dataset: Dataset
 ) -> None:
     """More places than items: the rest of a row is -1."""
-    cases = Cases(dataset, dataset.validation)
+    cases = Cases.each(dataset, dataset.validation)
     ranked, retrieved = recommender.recommend(cases, 90), recommender.retrieve(cases, 90)
     assert ranked.shape == retrieved.shape == (len(cases), 90)
     assert (ranked != retrieved).any()
@@ -119,7 +119,7 @@ def test_what_is_recommended_was_retrieved_and_is_not_hidden(
 def test_recommendations_do_not_depend_on_how_many_cases_are_answered_at_once(
     recommender: OfflineRecommender, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cases = Cases(dataset, dataset.validation)
+    cases = Cases.each(dataset, dataset.validation)
     whole = recommender.recommend(cases, 10)
     monkeypatch.setattr(offline, "BATCH", 7)
     np.testing.assert_array_equal(recommender.recommend(cases, 10), whole)

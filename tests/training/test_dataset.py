@@ -13,11 +13,12 @@ from features.feast_config import feature_store
 from features.offline import stamps, training_set
 from features.schema import FeatureSchema
 from features.transforms import encode
-from training import evaluate
+from training.cases import Cases
 from training.data.manifest import DataError
 from training.data.synthetic import synthesize
 from training.data.tables import Tables
 from training.dataset import KEPT_EVENTS, Dataset, build, held_back
+from training.evaluate import Popularity
 from training.recipe import default
 
 
@@ -139,7 +140,7 @@ def test_an_item_taken_out_of_items_stays_in_histories_alone(tables: Tables, tmp
     targets = data.events.item_index[np.concatenate([data.validation, data.test])]
     assert not np.isin(targets, catalogue.delisted).any()
     assert np.isin(catalogue.delisted, data.events.item_index[data.train]).any()
-    found = evaluate.Popularity.fit(data).recommend(evaluate.Cases(data, data.test), data.n_items)
+    found = Popularity.fit(data).recommend(Cases.each(data, data.test), data.n_items)
     assert not np.isin(found, catalogue.delisted).any()
 
 

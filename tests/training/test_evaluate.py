@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from training.cases import Cases, segments
 from training.dataset import Dataset
-from training.evaluate import Cases, Ease, Int32, Popularity, as_metrics, evaluate, interval, render
+from training.evaluate import Ease, Popularity, evaluate, intervals
+from training.figures import as_metrics, render
+from training.models.arrays import Int32
 
 
 @dataclass
@@ -21,7 +24,7 @@ class Oracle:
     def recommend(self, cases: Cases, k: int) -> Int32:
         ranked = np.full((len(cases), k), -1, np.int32)
         if self.place < k:
-            ranked[:, self.place] = cases.targets
+            ranked[:, self.place] = cases.relevant.values
         return ranked
 
 
@@ -33,13 +36,13 @@ class TwoStages(Oracle):
 
 @pytest.fixture(scope="module")
 def cases(dataset: Dataset) -> Cases:
-    return Cases(dataset, dataset.test)
+    return Cases.each(dataset, dataset.test)
 
 
 def test_a_case_knows_what_came_before_it_and_no_more(cases: Cases, dataset: Dataset) -> None:
     for case, history in enumerate(cases.histories()):
         assert len(history) == cases.positions[case] - cases.span(case).start
-        assert cases.targets[case] not in history
+        assert cases.relevant.values[case] not in history
         assert dataset.events.timestamp[cases.span(case)].max() <= cases.now[case]
 
 
@@ -86,7 +89,7 @@ def test_the_interval_holds_the_mean_and_narrows_with_users() -> None:
     rng = np.random.default_rng(0)
     few, many = rng.random(50), rng.random(5_000)
     for sample in (few, many):
-        low, high = interval(sample)
+        low, high = intervals({"": sample})[""]
         assert low < sample.mean() < high
         # The normal approximation, which the bootstrap of a mean must be near.
         assert (high - low) == pytest.approx(2 * 1.96 * sample.std() / len(sample) ** 0.5, rel=0.15)
@@ -104,9 +107,50 @@ def test_the_table_names_every_measure_of_everyone(cases: Cases, dataset: Datase
         "coverage",
         "diversity",
         "novelty",
+        "miscalibration",
+        "warm users",
         "0.5000",
     ):
         assert text in out.getvalue()
     recorded = as_metrics(rows)
     assert recorded["oracle"]["ndcg@10"] == 0.5
     assert recorded["popularity"]["recall@10 low"] <= recorded["popularity"]["recall@10"]
+
+
+def test_every_measure_at_every_cutoff_is_recorded_with_its_interval(cases: Cases) -> None:
+    recorded = as_metrics(evaluate([Oracle(2)], cases))["oracle"]
+    for k, found in ((1, 0.0), (5, 1.0), (10, 1.0), (20, 1.0), (50, 1.0)):
+        assert recorded[f"hit rate@{k}"] == recorded[f"recall@{k}"] == found
+        assert recorded[f"precision@{k}"] == pytest.approx(found / k)
+        assert recorded[f"mrr@{k}"] == recorded[f"map@{k}"] == pytest.approx(found / 3)
+    assert recorded["serendipity low"] <= recorded["serendipity"] <= recorded["serendipity high"]
+    assert 0 < recorded["gini"] < 1
+
+
+def test_parts_of_the_cases_are_judged_apart(cases: Cases) -> None:
+    parts = segments(cases)
+    users = [parts[name].lengths for name in ("cold users", "warm users", "heavy users")]
+    assert (np.sum(users, axis=0) == cases.relevant.lengths).all()
+    (row,) = evaluate([Oracle(2)], cases)
+    assert row.segments.keys() == {name for name, part in parts.items() if len(part.values)}
+    assert all(part.values["ndcg@10"] == pytest.approx(0.5) for part in row.segments.values())
+    assert as_metrics([row])["oracle"]["ndcg@10, warm users"] == pytest.approx(0.5)
+
+
+def test_resamples_leave_out_users_of_whom_nothing_is_said() -> None:
+    sample = np.random.default_rng(0).random(400)
+    found = intervals(
+        {"all": sample, "some": np.append(sample[:200], np.full(200, np.nan)), "one": np.ones(400)}
+    )
+    assert found["one"] == (1, 1)
+    low, high = found["some"]
+    assert low < sample[:200].mean() < high
+    assert high - low > found["all"][1] - found["all"][0]
+
+
+def test_the_words_of_items_are_their_categories(dataset: Dataset) -> None:
+    shares = dataset.categories
+    assert shares.shape[1] > 1
+    assert set(np.unique(shares.sum(1).round(5)).tolist()) <= {0.0, 1.0}
+    genres = [set(each or ()) for each in dataset.catalogue.table.column("genres").to_pylist()]
+    assert ((shares > 0).sum(1) <= [len(each) for each in genres]).all()

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 import marquee
 from features.schema import FeatureSchema
 from training.bundle import read_bundle
+from training.cases import Cases
 from training.data.manifest import DataError
 from training.data.tables import Tables
 from training.dataset import Dataset, Int64, build
-from training.evaluate import Cases
 from training.fit.neighbours import NEIGHBOURS
 from training.inputs import digest, up_to_date
 from training.loop import Inputs, State, Weights, Worker
@@ -163,7 +163,7 @@ def test_models_of_the_bundle_read_back_to_the_same_scores(
     home: Path, schema: FeatureSchema, dataset: Dataset
 ) -> None:
     bundle = read_bundle(str(run(home, schema).directory))
-    cases = Cases(dataset, dataset.validation)
+    cases = Cases.each(dataset, dataset.validation)
     user = load(bundle.component("two_tower"))
     tower = TwoTowerScorer.from_component(bundle.component("two_tower"), EagerNetwork(user, user.signature))
     ease = LinearItemModel.from_component(bundle.component("ease"))
