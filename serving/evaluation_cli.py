@@ -69,15 +69,15 @@ def _evaluate(directory: Path, data: Path, validation: bool, into: Path | None) 
         show("reading the bundle and its data")
         served = read_bundle(str(directory))
         tables = Tables.read(data)
-        dataset = build(tables, served.schema, served.manifest.feedback)
+        dataset = build(tables, served.schema, served.manifest.feedback, served.manifest.split)
         recommenders = (*reversed(baselines(dataset)), ServedPipeline(served, tables))
         cases = Cases.of(dataset, dataset.validation if validation else dataset.test)
         show(f"asking for {len(cases):,} users, each as of just before the held-out event")
         rows = measured(recommenders, cases)
-    split = "validation" if validation else "test"
+    part = "validation" if validation else "test"
     console.print(
         figures.render(
-            rows, f"Bundle {directory.name}: {split}, leave-one-out by time, full catalogue\n{cases}"
+            rows, f"Bundle {directory.name}: {part}, {served.manifest.split}, full catalogue\n{cases}"
         )
     )
     if not validation:

@@ -25,7 +25,7 @@ from training.feedback import sentence
 from training.inputs import digest, up_to_date
 from training.publish import PublishError, publish
 from training.recipe import DEFAULT as SHIPPED
-from training.recipe import Recipe, RecipeError, read, text_of
+from training.recipe import Recipe, RecipeError, SplitName, read, text_of
 from training.recipe_check import check
 
 if TYPE_CHECKING:
@@ -67,6 +67,10 @@ def train(
             help="Highest value that is a dislike, or none, or auto: 0 where values lie on both sides.",
         ),
     ] = None,
+    split: Annotated[
+        SplitName | None,
+        typer.Option(help="What is held out: each user's last likes, or the newest of all."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Train anew even if nothing has changed.")] = False,
     store: Annotated[
         str | None, typer.Option("--publish", envvar="MARQUEE_PUBLISH", help="Folder or URL to copy it to.")
@@ -82,7 +86,14 @@ def train(
         if show_recipe:
             typer.echo(text_of(path), nl=False)
             return
-        options = {"seed": seed, "workers": workers, "gpu": gpu, "seen": seen, "disliked": disliked}
+        options = {
+            "seed": seed,
+            "workers": workers,
+            "gpu": gpu,
+            "seen": seen,
+            "disliked": disliked,
+            "split": split,
+        }
         chosen = read(path).model_copy(update={k: v for k, v in options.items() if v is not None})
         schema = _schema(home)
         DataManifest.read(home / "data").require_trainable()

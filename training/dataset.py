@@ -26,7 +26,7 @@ from training.catalogue import Catalogue, presentable
 from training.data import indexed
 from training.data.indexed import IndexedInteractions
 from training.data.manifest import DataError
-from training.data.split import leave_one_out
+from training.data.split import SPLITS
 from training.data.tables import Tables
 from training.evidence import decide
 from training.feedback import Feedback
@@ -161,10 +161,13 @@ def held_back(counts: Int64, most: int) -> Int64:
     return held
 
 
-def build(tables: Tables, schema: FeatureSchema, feedback: Feedback | None = None) -> Dataset:
-    """Split leave-one-out by time and encoded.
+def build(
+    tables: Tables, schema: FeatureSchema, feedback: Feedback | None = None, split: str = "leave_one_out"
+) -> Dataset:
+    """Split and encoded.
 
     Args:
+        split: what is held out, of `training.data.split.SPLITS`.
         feedback: what the interactions mean; None: what they themselves say (`training.evidence`).
 
     Raises:
@@ -175,15 +178,16 @@ def build(tables: Tables, schema: FeatureSchema, feedback: Feedback | None = Non
     at = np.flatnonzero(feedback.likes(every.value))
     events = every if len(at) == len(every) else every.select(every.row[at])
     liked = np.sort(events.row)
-    split = leave_one_out(tables.interactions.take(liked))
+    parts = SPLITS[split](tables.interactions.take(liked))
     place = np.empty(len(every), np.int64)
     place[events.row] = np.arange(len(events))
     train, validation, test = (
-        np.sort(place[liked[rows]]) for rows in (split.train, split.validation, split.test)
+        np.sort(place[liked[rows]]) for rows in (parts.train, parts.validation, parts.test)
     )
     delisted, about_delisted = _delisted(tables, every)
     validation, test = (_without(delisted, events.item_index, each) for each in (validation, test))
-    _require_enough(len(train), min(len(validation), len(test)), len(events.item_ids), tables.about.name)
+    users = min(len(np.unique(events.user_index[each])) for each in (validation, test))
+    _require_enough(len(train), users, len(events.item_ids), tables.about.name)
     shown, hidden = presentable(tables.items)
     user_features = _user_features(schema, every, tables.users)
     features = item_features(schema, events.select(events.row[train]), tables.items)
@@ -227,7 +231,7 @@ def _without(items: Int32, item_index: Int32, positions: Int64) -> Int64:
 def _require_enough(train: int, users: int, items: int, name: str) -> None:
     for have, need, what in (
         (train, MIN_TRAINING_EVENTS, "training interactions"),
-        (users, MIN_TEST_USERS, "users with three interactions or more"),
+        (users, MIN_TEST_USERS, "users with interactions to hold out (three each, where the last is)"),
         (items, MIN_ITEMS, "items"),
     ):
         if have < need:

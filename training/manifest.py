@@ -38,6 +38,7 @@ class Manifest:
     files: file name → sha256.
     inputs: digest of all it was made from (`training.inputs`); "" where nobody recorded it.
     feedback: what the events meant that it was made from, and so what those of its requests mean.
+    split: what its models have not seen (`training.data.split`), by which it is judged.
     declared: components and pipelines, as `training.spec.Declaration` reads them.
     metrics: what `marquee evaluate` measured, model → metric → value; empty before.
     """
@@ -53,6 +54,7 @@ class Manifest:
     files: Mapping[str, str]
     inputs: str = ""
     feedback: Feedback = field(default_factory=Feedback)
+    split: str = "leave_one_out"
     declared: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     format: int = FORMAT

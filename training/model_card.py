@@ -16,6 +16,12 @@ from training.feedback import sentence
 from training.figures import markdown
 from training.recipe import Recipe
 
+SPLIT = {
+    "leave_one_out": "of each user's likes the last is for test, the one before it for validation",
+    "temporal": "the newest tenth of all likes is for test, the tenth before it for validation",
+}
+"""What is held out, in words."""
+
 
 def model_card(cases: Cases, about: About, recipe: Recipe, validation: Sequence[Row]) -> str:
     data = cases.data
@@ -31,8 +37,8 @@ A recommender in stages. {_stages(recipe)}
 - Seen and disliked: {sentence(data.feedback, len(data.every) - len(events), len(data.every))}.
 - Source: {about.source}
 - Licence: {about.licence}
-- Split: of each user's events the last is for test, the one before it for validation; the other
-  {len(data.train):,} train every model of this bundle ({first} to {last}).
+- Split: {SPLIT[recipe.split]}; the other {len(data.train):,} events train every model of this bundle
+  ({first} to {last}).
 - When it serves, users' histories and statistics hold all events, the held-out ones too. `marquee evaluate`
   takes them back out for its figures.
 {"".join(f"- Note: {note}." + chr(10) for note in data.notes)}

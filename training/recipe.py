@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
@@ -23,6 +23,10 @@ DEFAULT = Path(__file__).with_name("default_recipe.yaml")
 
 _BY = {"nearest": "two_tower", "popular": "popular"}
 """Kind of a source → what training retrieves for it; of kind `best` it is the option `by`."""
+
+
+SplitName = Literal["leave_one_out", "temporal"]
+"""Of `training.data.split.SPLITS`."""
 
 
 class RecipeError(Exception):
@@ -92,6 +96,7 @@ class Recipe(_Recipe):
     seed: NonNegativeInt
     workers: PositiveInt
     gpu: bool
+    split: SplitName
     seen: str
     disliked: str = Field(coerce_numbers_to_str=True)
     hold: PositiveInt

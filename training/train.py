@@ -84,7 +84,8 @@ def train(
     with _workspace(home / "training", inputs) as workspace:
         clock.begin("data")
         tables = Tables.read(home / "data")
-        data = build(tables, schema, decide(tables.interactions, recipe.seen, recipe.disliked))
+        feedback = decide(tables.interactions, recipe.seen, recipe.disliked)
+        data = build(tables, schema, feedback, recipe.split)
         cases = Cases.of(data, data.validation)
         made = fit_models(data, recipe, lambda given: fit(given, recipe.schedule, workspace), clock.begin)
         clock.begin("validation")
@@ -117,6 +118,7 @@ def _manifest(data: Dataset, tables: Tables, recipe: Recipe, inputs: str) -> Man
         files={},
         inputs=inputs,
         feedback=data.feedback,
+        split=recipe.split,
     )
 
 

@@ -6,11 +6,16 @@ common and an unstable sort would move the test set from run to run.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+HELD_SHARE = 0.1
+"""Of all events, in each of the two newest parts of `temporal`."""
 
 MIN_EVENTS = 3
 """Below it a user has nothing left to train on once validation and test have taken theirs."""
@@ -36,6 +41,24 @@ def leave_one_out(interactions: pa.Table) -> Split:
     sorted_counts = counts[counts > 0]
     ends = np.cumsum(sorted_counts)[sorted_counts >= MIN_EVENTS]
     return _split(len(order), validation=order[ends - 2], test=order[ends - 1])
+
+
+def temporal(interactions: pa.Table) -> Split:
+    """The newest `HELD_SHARE` of all events is test, as much before it validation, the rest trains: what a
+    model would have met that was put into service then. Events of one second stay in one part."""
+    times = interactions["timestamp"].to_numpy()
+    ordered = np.sort(times)
+    held = math.ceil(HELD_SHARE * len(times))
+    second, first = (ordered[max(0, len(times) - parts * held)] for parts in (1, 2)) if held else (0, 0)
+    return _split(
+        len(times),
+        validation=np.flatnonzero((times >= first) & (times < second)),
+        test=np.flatnonzero(times >= second),
+    )
+
+
+SPLITS: Mapping[str, Callable[[pa.Table], Split]] = {"leave_one_out": leave_one_out, "temporal": temporal}
+"""By the word of a recipe."""
 
 
 def _split(rows: int, validation: NDArray[np.int64], test: NDArray[np.int64]) -> Split:

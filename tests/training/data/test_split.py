@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from training.data.indexed import encode
 from training.data.manifest import About
-from training.data.split import MIN_EVENTS, Split, leave_one_out
+from training.data.split import MIN_EVENTS, Split, leave_one_out, temporal
 from training.data.tables import Tables
 
 # Few users and few times, so that short histories and ties are the rule.
@@ -46,6 +46,18 @@ def test_leave_one_out_takes_each_users_last_two(log: list[tuple[int, int]]) -> 
             sorted(mine & set(split.validation.tolist())),
             sorted(mine & set(split.test.tolist())),
         ) == held
+
+
+@given(logs)
+def test_temporal_holds_out_the_newest_of_all_and_parts_no_second(log: list[tuple[int, int]]) -> None:
+    split = temporal(tables(log).interactions)
+    assert_partition(split, len(log))
+    parts = [[log[row][1] for row in part] for part in (split.train, split.validation, split.test)]
+    for before, after in ((0, 1), (1, 2), (0, 2)):
+        assert not parts[before] or not parts[after] or max(parts[before]) < min(parts[after])
+    assert len(split.test) >= 0.1 * len(log)
+    newest = {time for _, time in log if time >= min(parts[2])}
+    assert len(split.test) - sum(time == min(newest) for time in parts[2]) < 0.1 * len(log) + 1
 
 
 @given(logs)
