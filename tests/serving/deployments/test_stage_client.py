@@ -241,7 +241,7 @@ async def test_a_replica_gives_up_before_its_caller_does(bundle_dir: Path) -> No
     import threading
 
     released = threading.Event()
-    slow = replace(served.recommend, scorer=Blocks(), budgets=SHORT)
+    slow = replace(served.recommend, scorer=Blocks(), budgets=SHORT.model_copy(update={"source": 2_000}))
     monkey = served.with_pipeline("recommend", slow)
     wire.replica._service.of = lambda version: monkey  # type: ignore[method-assign]  # the fault
     try:
