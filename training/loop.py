@@ -155,7 +155,7 @@ class _Run:
             worker.device,
         )
         alone = estimator.network
-        network = DistributedDataParallel(alone) if worker.world > 1 else alone
+        network = _distributed(alone) if worker.world > 1 else alone
         optimizer = Optimizers.of(alone, schedule.learning_rate, schedule.weight_decay)
         return _Run(inputs, schedule, worker, job, estimator, network, optimizer)
 
@@ -196,6 +196,11 @@ class _Run:
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         self.optimizer.step()
         return loss.item()
+
+
+def _distributed(network: nn.Module) -> nn.Module:
+    """Buffers are the catalogue's features, alike everywhere: sending them each step was half of its time."""
+    return DistributedDataParallel(network, broadcast_buffers=False)
 
 
 def _seed(schedule: Schedule, job: str, *where: int) -> int:

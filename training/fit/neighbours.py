@@ -8,8 +8,6 @@ nearest of these. Where everything is a neighbour of everything, the weights are
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,7 +15,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from training.fit.linear import FUTURE, HALF_LIFE
-from training.models.arrays import Float32, Float64, Int32, Int64, Mask
+from training.fit.small_problems import blocks, solved
+from training.models.arrays import Float32, Float64, Int32, Int64
 from training.models.ragged import Items, Ragged, heads, splits
 
 NEIGHBOURS = 100
@@ -42,9 +41,6 @@ WINDOW = 20
 the heaviest."""
 
 THREADS = 2
-
-Solve = Callable[[Int32], Float64]
-"""Weights among these items [d]: float64 [d, d], column j for predicting item j."""
 
 
 def neighbourhoods(
@@ -85,7 +81,7 @@ def neighbourhoods(
         return Ragged(item[best].astype(np.int32), splits(np.minimum(np.diff(row_splits), most)))
 
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(nearest, _blocks(pairs)))
+        found = list(pool.map(nearest, blocks(pairs, BLOCK_PAIRS)))
     return Ragged(
         np.concatenate([np.empty(0, np.int32), *(each.values for each in found)]),
         splits(np.concatenate([np.empty(0, np.int64), *(each.lengths for each in found)])),
@@ -109,28 +105,26 @@ def fit_markov_field(
     """
     users, items = _met(offsets, item_index, len(pattern))
     by_item = _by_item(users, items, len(pattern))
-    n_users = len(offsets) - 1
+    return solved(pattern, _MarkovField(by_item, len(offsets) - 1, regularisation), share, NEIGHBOURS)
 
-    def weights(of: Int32) -> Float64:
-        met = by_item.take(of)
-        events = _ones(met.row_splits, met.values, n_users)
+
+@dataclass(frozen=True, slots=True)
+class _MarkovField:
+    """Implements `small_problems.Solve`."""
+
+    by_item: Items
+    n_users: int
+    regularisation: float
+
+    def __call__(self, of: Int32) -> Float64:
+        met = self.by_item.take(of)
+        events = _ones(met.row_splits, met.values, self.n_users)
         gram = (events @ events.T).toarray().astype(np.float64)
-        gram.flat[:: len(of) + 1] += regularisation
+        gram.flat[:: len(of) + 1] += self.regularisation
         precision = np.linalg.inv(gram)
         found: Float64 = np.asarray(-precision / precision.diagonal(), np.float64)
         np.fill_diagonal(found, 0)
         return found
-
-    return _solved(pattern, weights, share)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sequences:
-    """Events by item, each with its place among all events, and where its user's begin and end."""
-
-    places: Ragged[np.int64]
-    user: Int32
-    end: Int64
 
 
 def fit_successors(
@@ -145,95 +139,69 @@ def fit_successors(
 ) -> tuple[Items, Float32]:
     """The weights of `linear.fit_sequential`, each item predicted from itself and its neighbours alone, and
     pairs of events further apart than `window` left out. Args and returns as `fit_markov_field`."""
-    n = len(pattern)
     order = np.argsort(item_index, kind="stable")
     lengths = np.diff(offsets)
-    sequences = _Sequences(
-        Ragged(order, splits(np.bincount(item_index, minlength=n))),
-        np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
-        offsets[1:],
-    )
     faded = 0.5 ** (1 / half_life)
     steps = np.arange(window + 1)
     ahead = np.array([sum(faded**q * future ** (d - 1 - q) for q in range(d)) for d in steps.tolist()])
+    successors = _Successors(
+        Ragged(order, splits(np.bincount(item_index, minlength=len(pattern)))),
+        np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
+        offsets[1:],
+        faded,
+        ahead,
+        regularisation,
+    )
+    return solved(pattern, successors, share, NEIGHBOURS)
 
-    def weights(of: Int32) -> Float64:
-        gram, cross = _windowed(sequences, of, faded, ahead)
-        gram.flat[:: len(of) + 1] += regularisation
+
+@dataclass(frozen=True, slots=True)
+class _Successors:
+    """Implements `small_problems.Solve`.
+
+    Attributes:
+        places: of each item's events among all events. user: whose each event is. end: where each user's end.
+        ahead: weight of an item by how many events it comes after another; of 0 to a window's.
+    """
+
+    places: Ragged[np.int64]
+    user: Int32
+    end: Int64
+    faded: float
+    ahead: Float64
+    regularisation: float
+
+    def __call__(self, of: Int32) -> Float64:
+        gram, cross = self._windowed(of)
+        gram.flat[:: len(of) + 1] += self.regularisation
         return np.asarray(np.linalg.solve(gram, cross), np.float64)
 
-    return _solved(pattern, weights, share)
-
-
-def _windowed(sequences: _Sequences, of: Int32, faded: float, ahead: Float64) -> tuple[Float64, Float64]:
-    """X'X and X'Y of `linear.fit_sequential` among these items, [d, d] each: sums over the pairs of a user's
-    events that are at most a window apart. An event e of a user whose events end at `end` is in `end - e - 1`
-    prefixes, in each with its weight there."""
-    d, window = len(of), len(ahead) - 1
-    mine = sequences.places.take(of)
-    order = np.argsort(mine.values, kind="stable")
-    place, item = mine.values[order], mine.row[order]
-    user = sequences.user[place]
-    prefixes = sequences.end[user] - 1 - place
-    squares = (1 - faded ** (2.0 * prefixes)) / (1 - faded**2)
-    gram = np.bincount(item * (d + 1), squares, d * d)
-    cross = np.zeros(d * d)
-    for shift in range(1, len(place)):
-        near = (user[shift:] == user[:-shift]) & (place[shift:] - place[:-shift] <= window)
-        first = np.flatnonzero(near)
-        if not len(first):
-            break
-        second = first + shift
-        apart = place[second] - place[first]
-        both = faded**apart * squares[second]
-        a, b = item[first], item[second]
-        gram += np.bincount(a * d + b, both, d * d) + np.bincount(b * d + a, both, d * d)
-        cross += np.bincount(a * d + b, ahead[apart], d * d)
-    square = d, d
-    return np.asarray(gram.reshape(square), np.float64), np.asarray(cross.reshape(square), np.float64)
-
-
-def _solved(pattern: Items, weights: Solve, share: float) -> tuple[Items, Float32]:
-    return _heaviest(_predicted(pattern, weights, share))
-
-
-def _predicted(pattern: Items, weights: Solve, share: float) -> csr_array:
-    """One problem after another, those with most neighbours first, until each item has been predicted."""
-    done: Mask = pattern.lengths == 0
-    sources, targets, values = array("i"), array("i"), array("f")  # tens of millions, a few at a time
-    for item in np.argsort(-pattern.lengths, kind="stable").tolist():
-        if done[item]:
-            continue
-        nearest = pattern[item]
-        of = np.concatenate((np.array([item], np.int32), nearest))
-        mine = np.flatnonzero(~done[of[: 1 + int(np.ceil(share * len(nearest)))]])
-        done[of[mine]] = True
-        columns = weights(of)[:, mine]
-        row, column = np.nonzero(columns)
-        sources.frombytes(of[row].tobytes())
-        targets.frombytes(of[mine[column]].tobytes())
-        values.frombytes(columns[row, column].astype(np.float32).tobytes())
-    n = len(pattern)
-    where = np.frombuffer(sources, np.int32), np.frombuffer(targets, np.int32)
-    return csr_array((np.frombuffer(values, np.float32), where), shape=(n, n))
-
-
-def _heaviest(weights: csr_array) -> tuple[Items, Float32]:
-    """Of each row the columns of its heaviest weights, ascending, and these."""
-    weights.sort_indices()
-    row_splits = weights.indptr.astype(np.int64)
-
-    def kept(block: tuple[int, int]) -> Int64:
-        begin, end = block
-        within = row_splits[begin : end + 1] - row_splits[begin]
-        value = weights.data[row_splits[begin] : row_splits[end]]
-        order = np.lexsort((-np.abs(value), np.repeat(np.arange(end - begin), np.diff(within))))
-        places: Int64 = row_splits[begin] + np.sort(order[heads(within, NEIGHBOURS)])
-        return places
-
-    places = np.concatenate([np.empty(0, np.int64), *map(kept, _blocks(row_splits))])
-    items = Ragged(weights.indices[places], splits(np.minimum(np.diff(row_splits), NEIGHBOURS)))
-    return items, weights.data[places]
+    def _windowed(self, of: Int32) -> tuple[Float64, Float64]:
+        """X'X and X'Y of `linear.fit_sequential` among these items, [d, d] each: sums over the pairs of a
+        user's events that are at most a window apart. An event e of a user whose events end at `end` is in
+        `end - e - 1` prefixes, in each with its weight there."""
+        d, window = len(of), len(self.ahead) - 1
+        mine = self.places.take(of)
+        order = np.argsort(mine.values, kind="stable")
+        place, item = mine.values[order], mine.row[order]
+        user = self.user[place]
+        prefixes = self.end[user] - 1 - place
+        squares = (1 - self.faded ** (2.0 * prefixes)) / (1 - self.faded**2)
+        gram = np.bincount(item * (d + 1), squares, d * d)
+        cross = np.zeros(d * d)
+        for shift in range(1, len(place)):
+            near = (user[shift:] == user[:-shift]) & (place[shift:] - place[:-shift] <= window)
+            first = np.flatnonzero(near)
+            if not len(first):
+                break
+            second = first + shift
+            apart = place[second] - place[first]
+            both = self.faded**apart * squares[second]
+            a, b = item[first], item[second]
+            gram += np.bincount(a * d + b, both, d * d) + np.bincount(b * d + a, both, d * d)
+            cross += np.bincount(a * d + b, self.ahead[apart], d * d)
+        square = d, d
+        return np.asarray(gram.reshape(square), np.float64), np.asarray(cross.reshape(square), np.float64)
 
 
 def _met(offsets: Int64, item_index: Int32, n_items: int) -> tuple[Int64, Int32]:
@@ -255,12 +223,3 @@ def _ones(row_splits: Int64, columns: Int32, width: int) -> csr_array:
     """SciPy's product and not torch's, which keeps 60 MB of every block (2.13, MKL): 6 GB of 8 M events."""
     shape = len(row_splits) - 1, width
     return csr_array((np.ones(len(columns), np.float32), columns, row_splits), shape=shape)
-
-
-def _blocks(pairs: Int64) -> Iterator[tuple[int, int]]:
-    """Runs of items with at most `BLOCK_PAIRS` pairs each, but for one that has more alone."""
-    begin = 0
-    while begin < len(pairs) - 1:
-        end = max(begin + 1, int(np.searchsorted(pairs, pairs[begin] + BLOCK_PAIRS, side="right")) - 1)
-        yield begin, end
-        begin = end
