@@ -20,7 +20,7 @@ from training.spec import Declaration
 
 
 class UnknownKindError(Exception):
-    """No built-in and no installed package has this kind; the text names those that there are."""
+    """No built-in and no installed package has this kind, or it is of no use; the text says which."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Registry:
         """The class of a kind.
 
         Raises:
-            UnknownKindError: there is none, or its package cannot be imported.
+            UnknownKindError: there is none, its package cannot be imported, or its class is none of a kind.
         """
         found: type[Any]
         if (place := self.built_in.get(kind)) is not None:
@@ -62,6 +62,11 @@ class Registry:
                 raise UnknownKindError(f"{kind!r} of {package} cannot be imported ({said})") from error
         else:
             raise UnknownKindError(self.unknown(kind))
+        if not isinstance(getattr(found, "MODELS", {}), Mapping):
+            package = self.provider(kind)
+            raise UnknownKindError(
+                f"{kind!r} of {package}: MODELS is no mapping of names to what they must be"
+            )
         return found
 
     def unknown(self, kind: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import EntryPoint, version
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,13 +14,19 @@ from training.registry import ESTIMATORS, MODELS, STAGES, Registry, UnknownKindE
 from training.spec import ComponentSpec, Options
 
 
+class Odd:
+    MODELS = ("two_tower",)
+
+
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A package that adds a kind, and one that would take a built-in one."""
     points = [
         EntryPoint("ours", "collections:OrderedDict", "marquee.tests"),
         EntryPoint("built", "collections:Counter", "marquee.tests"),
+        EntryPoint("odd", f"{__name__}:Odd", "marquee.odd"),
     ]
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(Odd=Odd))  # type: ignore[arg-type]
     monkeypatch.setattr(
         registry, "entry_points", lambda group: [point for point in points if point.group == group]
     )
@@ -38,6 +46,12 @@ def test_a_package_adds_kinds_and_takes_none() -> None:
 def test_another_kind_is_refused_with_those_that_there_are(kind: str) -> None:
     with pytest.raises(UnknownKindError, match="there are: built, ours"):
         Registry("marquee.tests", {"built": "fractions:Fraction"}).find(kind)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_stage_whose_models_are_no_mapping_is_refused_by_name() -> None:
+    with pytest.raises(UnknownKindError, match=r"'odd' of None: MODELS is no mapping"):
+        Registry("marquee.odd").find("odd")
 
 
 @pytest.mark.parametrize("kind", MODELS.kinds)
