@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "marquee"
 FRACTION = re.compile(r"=\d+\.\d+$")
 """A setting that Helm's `--set` would take for a text."""
+PATIENT = tuple(f"config.budgets.{of}" for of in ("request=4000", "source=2000", "ranker=1000"))
+"""ms, of every installation: whether stages answer in time is not asked on two cores for three nodes, where a
+cluster that starts takes all of both for a second. Features keep their budget: their store is taken away."""
 HELM_S = 1_200.0
 """Seconds after which a Helm command counts as hanging; each has a `--timeout` below."""
 
@@ -93,7 +96,9 @@ class Release:
         repository, tag = image()
         made = ["--set", f"image.repository={repository}", "--set", f"image.tag={tag}"]
         made += [
-            word for one in settings for word in ("--set-json" if FRACTION.search(one) else "--set", one)
+            word
+            for one in (*PATIENT, *settings)
+            for word in ("--set-json" if FRACTION.search(one) else "--set", one)
         ]
         return [str(CHART), "--values", str(self.values), *made]
 
