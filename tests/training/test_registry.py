@@ -26,7 +26,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         EntryPoint("built", "collections:Counter", "marquee.tests"),
         EntryPoint("odd", f"{__name__}:Odd", "marquee.odd"),
     ]
-    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(Odd=Odd))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(Odd=Odd))
     monkeypatch.setattr(
         registry, "entry_points", lambda group: [point for point in points if point.group == group]
     )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,10 +11,8 @@ from tests.training.models.worlds import N_ITEMS, sequences
 from training.fit import small_problems as module
 from training.fit.neighbours import fit_markov_field, fit_successors, neighbourhoods
 from training.fit.small_problems import blocks
-from training.models.arrays import Float64, Int32
+from training.models.arrays import Float32, Float64, Int32
 from training.models.ragged import Items, Ragged
-
-EVERY = Ragged.of([np.delete(np.arange(N_ITEMS, dtype=np.int32), item) for item in range(N_ITEMS)], np.int32)
 
 
 def numbered(of: Int32) -> Float64:
@@ -57,14 +57,16 @@ def test_blocks_are_all_rows_with_no_more_values_than_allowed(lengths: list[int]
 
 
 @pytest.mark.parametrize("fit", [fit_markov_field, fit_successors])
-def test_other_processes_find_the_same_weights(fit: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_processes_find_the_same_weights(
+    fit: Callable[..., tuple[Items, Float32]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     offsets, items = sequences(np.random.default_rng(7))
     pattern = neighbourhoods(offsets, items, N_ITEMS, 2.0, 6, evidence=1)
-    here, alone = fit(offsets, items, pattern, 2.0)  # type: ignore[operator]
+    here, alone = fit(offsets, items, pattern, 2.0)
     monkeypatch.setattr(module, "APART", 1)
     monkeypatch.setattr(module, "TASK_PROBLEMS", 3)
     monkeypatch.setattr(module, "cpu_count", lambda: 2)
-    there, apart = fit(offsets, items, pattern, 2.0)  # type: ignore[operator]
+    there, apart = fit(offsets, items, pattern, 2.0)
     np.testing.assert_array_equal(there.values, here.values)
     np.testing.assert_array_equal(there.row_splits, here.row_splits)
     np.testing.assert_array_equal(apart, alone)
